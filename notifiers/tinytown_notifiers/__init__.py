@@ -1,0 +1,1 @@
+"""The notifier: watch the event stream and push what matters to phones and programs."""
