@@ -1,0 +1,1 @@
+"""The nouns: their shapes, their states and their moves; pure, no input or output."""
