@@ -29,8 +29,10 @@ _PATTERNS: Final = tuple(
         # Headers and assignments whose name says that the value is secret.
         r"(?i)(\bauthorization\b[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|token)?\s*)[^\s\"',;]+",
         r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{16,}",
-        r"(?i)(\b[a-z0-9_-]*(?:password|passwd|secret|api[_-]?key|token)[\"']?\s*[:=]\s*[\"']?)"
-        r"[^\s\"',;&]{8,}",
+        (
+            r"(?i)(\b[a-z0-9_-]*(?:password|passwd|secret|api[_-]?key|token)[\"']?\s*[:=]\s*[\"']?)"
+            r"[^\s\"',;&]{8,}"
+        ),
         r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END|$)",
     )
 )
