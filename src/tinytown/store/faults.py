@@ -1,0 +1,162 @@
+"""Which errors of Redis mean "not now", and how the loops of a process wait until it is back."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import anyio
+from redis import exceptions as redis_errors
+
+from tinytown.errors import StoreUnavailable
+from tinytown.redact import redact
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+# At most one line about an outage in so many seconds, however many loops meet it.
+LINE_SECONDS: Final = 1.0
+
+# What Redis says when it will not serve us now, by the first word of its reply (a script's error
+# starts with the same word), in our words and with the seconds after which asking again may help.
+_REFUSALS: Final[dict[str, tuple[str, float]]] = {
+    "LOADING": ("Redis is loading its data", 2),
+    "READONLY": ("Redis is read-only, probably during a fail-over", 2),
+    "MASTERDOWN": ("Redis has lost its primary", 2),
+    "CLUSTERDOWN": ("the Redis cluster is down", 2),
+    "TRYAGAIN": ("the Redis cluster is moving our keys", 2),
+    "MOVED": ("the Redis cluster keeps our keys on another node", 2),
+    "ASK": ("the Redis cluster is moving our keys", 2),
+    "NOREPLICAS": ("Redis has too few replicas to accept writes", 5),
+    "NOSCRIPT": ("Redis forgot a script twice in a row, probably during a fail-over", 1),
+    "UNBLOCKED": ("Redis ended a blocking read, probably during a fail-over", 1),
+    "BUSY": ("Redis is busy running a script", 1),
+    "OOM": ("Redis is out of memory (maxmemory)", 15),
+    "MISCONF": ("Redis cannot save to its disk and refuses to write", 15),
+    "NOAUTH": ("Redis asks for a password", 30),
+    "WRONGPASS": ("Redis refuses our password", 30),
+    "NOPERM": ("Redis does not allow our user this command", 30),
+    "DENIED": ("Redis refuses our connection", 30),
+}
+
+
+def outage(error: BaseException) -> StoreUnavailable | None:
+    """Translate a Redis error that means "not now"; None for a mistake of ours."""
+    said = _REFUSALS.get(reply_word(error))
+    if said is None and isinstance(error, redis_errors.ConnectionError):
+        if "max number of clients reached" in str(error):
+            said = ("Redis has no free connections", 5)
+        elif isinstance(error, redis_errors.AuthenticationError):
+            said = _REFUSALS["WRONGPASS"]
+        else:
+            said = (f"Redis cannot be reached: {one_line(error)}", 2)
+    if said is None and isinstance(error, redis_errors.TimeoutError):
+        said = ("Redis does not answer in time", 2)
+    if said is None and isinstance(error, redis_errors.InvalidResponse):
+        said = ("Redis answered in another language", 5)
+    return StoreUnavailable(said[0], retry_after_seconds=said[1]) if said else None
+
+
+def reply_word(error: BaseException) -> str:
+    """Give the word an error reply starts with (`OOM`, `READONLY`); empty for other errors."""
+    if not isinstance(error, redis_errors.ResponseError | redis_errors.ConnectionError):
+        return ""
+    word: str = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+    return word
+
+
+def one_line(error: BaseException) -> str:
+    """Write an error as one line without credentials."""
+    return redact(" ".join(str(error).split()) or type(error).__name__)
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn every Redis error that means "not now" into `StoreUnavailable`; leave mistakes alone."""
+    try:
+        yield
+    except (redis_errors.RedisError, OSError) as error:
+        unavailable = outage(error)
+        if unavailable is None:
+            raise
+        raise unavailable from error
+
+
+class Patience:
+    """How the loops of one process live through an outage: capped waits, few words.
+
+    The waits grow from `first_seconds` to `cap_seconds`, each drawn between half and all of its
+    length so that many processes do not return in step. The cap keeps the promise that work goes
+    on at most 2 s after Redis is back. All loops together write at most one line a second.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_seconds: float = 0.05,
+        cap_seconds: float = 1.5,
+        draw: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._first = first_seconds
+        self._cap = cap_seconds
+        self._draw = draw
+        self._monotonic = monotonic
+        self._next_line_at = 0.0
+        self._unsaid = 0
+
+    def wait_seconds(self, failures: int) -> float:
+        """Say how long to wait after so many failures in a row (1 or more)."""
+        longest = min(self._cap, self._first * 2.0 ** min(failures - 1, 30))
+        return longest * (0.5 + self._draw() / 2)
+
+    async def keep_trying(self, name: str, step: Callable[[], Awaitable[T]]) -> T:
+        """Call `step` until it succeeds, waiting while Redis is away; other errors pass through."""
+        failures = 0
+        since = 0.0
+        while True:
+            try:
+                with store_errors():
+                    result = await step()
+            except StoreUnavailable as error:
+                failures += 1
+                since = since or self._monotonic()
+                wait = self.wait_seconds(failures)
+                self._say(name, error, failures, wait)
+                await anyio.sleep(wait)
+            else:
+                if failures:
+                    away = round(self._monotonic() - since, 3)
+                    self._say_back(name, failures, away)
+                return result
+
+    def _say(self, name: str, error: StoreUnavailable, failures: int, wait: float) -> None:
+        """Write that Redis is away, unless a line was written less than a second ago."""
+        now = self._monotonic()
+        if now < self._next_line_at:
+            self._unsaid += 1
+            return
+        facts = {
+            "loop": name,
+            "reason": error.detail,
+            "failures": failures,
+            "wait_seconds": round(wait, 3),
+            "unsaid": self._unsaid,
+        }
+        self._next_line_at = now + LINE_SECONDS
+        self._unsaid = 0
+        _log.warning("redis.away", extra={"facts": facts})
+
+    def _say_back(self, name: str, failures: int, away_seconds: float) -> None:
+        """Write that Redis is back; part of the same allowance of lines."""
+        now = self._monotonic()
+        if now < self._next_line_at:
+            self._unsaid += 1
+            return
+        self._next_line_at = now + LINE_SECONDS
+        facts = {"loop": name, "failures": failures, "away_seconds": away_seconds}
+        _log.info("redis.back", extra={"facts": facts})
