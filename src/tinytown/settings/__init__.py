@@ -193,4 +193,6 @@ def _shown(value: Any, *, secret: bool) -> str:
         return MASK
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return ",".join(value) if isinstance(value, tuple) else str(value)

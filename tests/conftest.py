@@ -1,0 +1,79 @@
+"""What every test may ask for: a real Redis, patience without sleeping, and a check for leaks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+
+import anyio
+import pytest
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+
+from leaks import key_leaks
+from servers import RedisServer
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run every async test on asyncio: Redis and Granian know no other."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """Start the redis-server of this test process; not to be hurt, others use it too."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(shared_redis: RedisServer) -> Iterator[str]:
+    """Lend an empty real Redis; afterwards no key may be without a reason or an end."""
+    shared_redis.send("FLUSHALL")
+    yield shared_redis.url
+    with BlockingRedis.from_url(shared_redis.url, decode_responses=True, protocol=2) as client:
+        leaks = key_leaks(client)
+    assert not leaks, f"keys without a reason or an end: {leaks}"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """Lend a plain client of the empty Redis, to look behind the counter."""
+    async with Redis.from_url(redis_url, decode_responses=True, protocol=2) as client:
+        yield client
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Callable[..., RedisServer]]:
+    """Make redis-servers that may be hurt: `redis_server(tcp=True, maxmemory="1mb")`."""
+    with ExitStack() as stack:
+
+        def make(**options: str | int | bool) -> RedisServer:
+            return stack.enter_context(RedisServer(**options))  # type: ignore[arg-type]
+
+        yield make
+
+
+Eventually = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Lend a way to wait for a predicate (sync or async) to hold; its words say what was missed."""
+
+    async def wait(
+        predicate: Callable[[], object], describe: str = "", *, within_seconds: float = 10
+    ) -> None:
+        with anyio.move_on_after(within_seconds):
+            while True:
+                held = predicate()
+                if inspect.isawaitable(held):
+                    held = await held
+                if held:
+                    return
+                await anyio.sleep(0.005)
+        pytest.fail(f"not within {within_seconds} s: {describe or predicate}")
+
+    return wait
