@@ -96,7 +96,7 @@ def signal(demand: Demand, *, least: int, most: int, now_ms: int) -> PoolSignal:
     if start > 0:
         recommendation: Recommendation = "scale_up"
     elif desired == 0 and demand.blocked == 0 and workers.busy == 0:
-        recommendation = "scale_to_zero" if present else "steady"
+        recommendation = "scale_to_zero"
     elif present > desired and workers.idle > 0 and demand.waiting == 0:
         recommendation = "scale_down"
     else:

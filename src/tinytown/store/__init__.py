@@ -1,0 +1,74 @@
+"""The store: the only room that speaks Redis. Opened and closed once; hands out its shelves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from redis.asyncio import Redis
+
+from tinytown.store.access import Access
+from tinytown.store.client import Connections, connect
+from tinytown.store.clockwork import Clockwork
+from tinytown.store.deliveries import Deliveries
+from tinytown.store.docket import Docket
+from tinytown.store.endpoints import Endpoints
+from tinytown.store.events import Events
+from tinytown.store.faults import Patience
+from tinytown.store.keys import Keyring
+from tinytown.store.missions import Missions
+from tinytown.store.questions import Questions
+from tinytown.store.scripts import Limits, Scripts
+from tinytown.store.workers import Workers
+
+__all__ = ["Limits", "Store", "open_store"]
+
+
+class Store:
+    """One town's records in one Redis."""
+
+    def __init__(self, connections: Connections, town: str, limits: Limits) -> None:
+        """Lay out the shelves; nothing is sent yet."""
+        self._connections = connections
+        self.keys = Keyring(town)
+        self.town = town
+        client = connections.commands
+        scripts = Scripts(client, self.keys, limits)
+        self.missions = Missions(client, self.keys, scripts)
+        self.docket = Docket(client, scripts)
+        self.questions = Questions(client, self.keys, scripts)
+        self.workers = Workers(client, self.keys, scripts)
+        self.events = Events(client, self.keys)
+        self.endpoints = Endpoints(client, self.keys, scripts)
+        self.deliveries = Deliveries(client, self.keys, scripts)
+        self.access = Access(client, self.keys, scripts)
+        self.clockwork = Clockwork(client, self.keys, scripts)
+        self.scripts = scripts
+
+    @property
+    def patience(self) -> Patience:
+        """How this process's loops live through an outage of Redis."""
+        return self._connections.patience
+
+    def blocking(
+        self, purpose: str, *, block_seconds: float
+    ) -> AbstractAsyncContextManager[Redis]:
+        """Lend a connection of its own for reads that block."""
+        return self._connections.blocking(purpose, block_seconds=block_seconds)
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    *,
+    town: str,
+    name: str,
+    max_connections: int = 8,
+    limits: Limits | None = None,
+    wait_seconds: float = 5.0,
+) -> AsyncIterator[Store]:
+    """Connect to a town's Redis; `CannotConnect` says in one line why it cannot be used."""
+    async with connect(
+        url, name=name, max_connections=max_connections, wait_seconds=wait_seconds
+    ) as connections:
+        yield Store(connections, town, limits or Limits())

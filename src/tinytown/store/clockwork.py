@@ -1,0 +1,99 @@
+"""The clockwork's shelf: the tick, the demand, the counters, and whether Redis answers."""
+
+from __future__ import annotations
+
+import msgspec
+from redis.asyncio import Redis
+
+from tinytown.models.scaling import Demand, WorkerCounts
+from tinytown.store.faults import store_errors
+from tinytown.store.keys import Keyring
+from tinytown.store.replies import DONE
+from tinytown.store.scripts import Scripts
+
+_ROW = 11
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tick did: None handled = another dispatcher ticks, for `wait_ms` at least."""
+
+    handled: int | None
+    wait_ms: int | None
+    """Milliseconds until something is due; None when nothing is."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The demand of every pool at one moment."""
+
+    now_ms: int
+    seq: int
+    pools: dict[str, Demand]
+    next_due_ms: int | None
+
+
+class Clockwork:
+    """Ticks, measures demand and reads counters."""
+
+    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+        """Work on one town's clock."""
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+
+    async def tick(self, holder: str, *, hold_ms: int, limit: int = 100) -> Tick:
+        """Handle what is due, if this dispatcher holds the lease."""
+        reply = await self._scripts.run("tick", holder=holder, hold_ms=hold_ms, limit=limit)
+        if reply[0] != DONE:
+            return Tick(handled=None, wait_ms=max(0, int(reply[1])))
+        _, handled, next_due, now = reply
+        return Tick(handled=handled, wait_ms=max(0, next_due - now) if next_due else None)
+
+    async def release(self, holder: str) -> None:
+        """Let another dispatcher tick at once."""
+        await self._scripts.run("release_dispatcher", holder=holder)
+
+    async def demand(self) -> Snapshot:
+        """Count the demand of every pool; raises StoreUnavailable, never guesses."""
+        now, seq, flat, next_later = await self._scripts.run("read_demand")
+        pools: dict[str, Demand] = {}
+        for index in range(0, len(flat), _ROW):
+            pool, waiting, oldest, active, blocked, deferred, *counts = flat[index : index + _ROW]
+            starting, idle, busy, draining, lost = (max(0, int(count)) for count in counts)
+            pools[pool] = Demand(
+                waiting=waiting,
+                active=max(0, active),
+                blocked=max(0, blocked),
+                deferred=max(0, deferred),
+                oldest_waiting_ms=oldest or None,
+                next_due_ms=next_later or None,
+                workers=WorkerCounts(
+                    idle=idle, busy=busy, starting=starting, draining=draining, lost=lost
+                ),
+            )
+        return Snapshot(now_ms=now, seq=seq, pools=pools, next_due_ms=next_later or None)
+
+    async def counters(self) -> dict[str, int]:
+        """Read everything that only grows."""
+        with store_errors():
+            rows = await self._client.hgetall(self._keys("counters"))
+        return {name: int(value) for name, value in rows.items()}
+
+    async def gauges(self) -> dict[str, int]:
+        """Read how many records stand in each state."""
+        with store_errors():
+            rows = await self._client.hgetall(self._keys("gauges"))
+        return {name: int(value) for name, value in rows.items()}
+
+    async def missions_by_state(self, states: list[str]) -> dict[str, int]:
+        """Count the missions in each state."""
+        with store_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for state in states:
+                pipe.zcard(self._keys("missions_by_state", state))
+            counts = await pipe.execute()
+        return dict(zip(states, counts, strict=True))
+
+    async def ping(self) -> None:
+        """Ask Redis for a sign of life."""
+        with store_errors():
+            await self._client.ping()

@@ -1,0 +1,443 @@
+-- The shared half of every script: keys, the clock, moves, events and what follows from them.
+-- scripts.py puts the key builders (K), the tables of moves (MOVES) and the bounds (LIMIT) above
+-- this text, and one script's body below it. KEYS[1] is always the town's event stream, ARGV[1]
+-- always the time in milliseconds; 0 means the server's own clock (only tests pass another).
+
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function fields(key)
+  local flat = redis.call('HGETALL', key)
+  local record = {}
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  return record
+end
+
+local function some(key, ...)
+  local values = redis.call('HMGET', key, ...)
+  local record = {}
+  for i, name in ipairs({...}) do record[name] = values[i] or '' end
+  return record
+end
+
+local function allowed(noun, move, state) return MOVES[noun][move][state] == true end
+
+local function count(name, by) redis.call('HINCRBY', K.counters, name, by or 1) end
+
+local function gauge(name, by) redis.call('HINCRBY', K.gauges, name, by) end
+
+-- A histogram in milliseconds: one counter per bucket and one for the sum.
+local function observe(name, ms)
+  ms = math.max(0, math.floor(ms))
+  local bucket = 'inf'
+  for _, bound in ipairs(LIMIT.buckets_ms) do
+    if ms <= bound then bucket = bound break end
+  end
+  count('histogram:' .. name .. ':' .. bucket)
+  count('histogram:' .. name .. ':sum_ms', ms)
+end
+
+-- Every change of state is told here, in the same breath. Returns the event's stream id.
+local function emit(kind, mission, task, data)
+  local id = redis.call('XADD', K.events, 'MAXLEN', '~', LIMIT.events, '*', 'type', kind,
+    'at', now, 'mission', mission, 'task', task, 'data', data)
+  if mission ~= '' then
+    redis.call('XADD', K.mission_events(mission), 'MAXLEN', '~', LIMIT.mission_events, id,
+      'type', kind, 'at', now, 'task', task, 'data', data)
+  end
+  count('events:' .. kind)
+  gauge('seq', 1)
+  return id
+end
+
+local function signal(worker, ...)
+  if worker == '' then return end
+  local inbox = K.worker_inbox(worker)
+  redis.call('XADD', inbox, 'MAXLEN', '~', LIMIT.inbox, '*', ...)
+  redis.call('EXPIRE', inbox, LIMIT.worker_ttl)
+end
+
+-- Workers ------------------------------------------------------------------------------------
+
+local SPENT = { starting = 'boot', idle = 'idle', busy = 'busy', draining = 'drain' }
+
+local function worker_of(id)
+  return some(K.worker(id), 'state', 'pool', 'since', 'task', 'rested')
+end
+
+local function worker_to(id, worker, to, ...)
+  local kind = SPENT[worker.state]
+  if kind then count('agent_ms:' .. kind, math.max(0, now - tonumber(worker.since))) end
+  redis.call('HSET', K.worker(id), 'state', to, 'since', now, ...)
+  gauge('workers:' .. worker.pool .. ':' .. worker.state, -1)
+  gauge('workers:' .. worker.pool .. ':' .. to, 1)
+  worker.state = to
+end
+
+-- A worker whose task ended is idle again; a draining one stays draining.
+local function free_worker(id, task)
+  if id == '' then return end
+  local worker = worker_of(id)
+  if worker.task ~= task then return end
+  if worker.state == 'busy' then
+    worker_to(id, worker, 'idle', 'task', '', 'rested', '')
+  elseif worker.state ~= '' then
+    redis.call('HSET', K.worker(id), 'task', '')
+  end
+end
+
+-- Missions -----------------------------------------------------------------------------------
+
+local function mission_of(id)
+  return some(K.mission(id), 'state', 'title', 'created_at', 'open', 'blocked', 'failed',
+    'paused', 'started_at', 'not_before', 'priority')
+end
+
+local function mission_to(id, mission, to, ...)
+  redis.call('HSET', K.mission(id), 'state', to, ...)
+  redis.call('ZREM', K.missions_by_state(mission.state), id)
+  redis.call('ZADD', K.missions_by_state(to), mission.created_at, id)
+  mission.state = to
+end
+
+local function task_ids(mission) return redis.call('ZRANGE', K.mission_tasks(mission), 0, -1) end
+
+-- Everything of an ended mission expires together; the retire timer removes it from the indexes.
+local function expire_mission(id)
+  local ttl = LIMIT.retention_ms + LIMIT.grace_ms
+  for _, key in ipairs({ K.mission(id), K.mission_tasks(id), K.mission_events(id),
+    K.mission_log(id), K.mission_messages(id), K.mission_questions(id) }) do
+    redis.call('PEXPIRE', key, ttl)
+  end
+  for _, task in ipairs(task_ids(id)) do
+    redis.call('PEXPIRE', K.task(task), ttl)
+    redis.call('PEXPIRE', K.task_patch(task), ttl)
+    redis.call('PEXPIRE', K.task_asked(task), ttl)
+  end
+  for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
+    redis.call('PEXPIRE', K.question(question), ttl)
+  end
+  redis.call('ZADD', K.timers, now + LIMIT.retention_ms, 'retire:' .. id)
+end
+
+local function end_mission(id, mission, to, kind, facts)
+  mission_to(id, mission, to, 'finished_at', now)
+  count('missions_finished:' .. to)
+  facts.title = mission.title
+  facts.state = to
+  if mission.started_at ~= '' then
+    facts.duration_seconds = (now - tonumber(mission.started_at)) / 1000
+  end
+  emit(kind, id, '', cjson.encode(facts))
+  expire_mission(id)
+end
+
+-- A mission's state follows from its tasks; called after every change of one of them.
+local function follow_tasks(id, mission, facts)
+  if mission.open == '0' then
+    if tonumber(mission.failed) > 0 then
+      end_mission(id, mission, 'failed', 'mission.failed', facts)
+    else
+      end_mission(id, mission, 'completed', 'mission.completed', facts)
+    end
+    return
+  end
+  local to = 'queued'
+  if mission.paused == '1' then to = 'paused'
+  elseif tonumber(mission.blocked) > 0 then to = 'blocked'
+  elseif mission.started_at ~= '' then to = 'running' end
+  local from = mission.state
+  if from == to then return end
+  mission_to(id, mission, to)
+  local kind = 'mission.started'
+  if to == 'blocked' then kind = 'mission.blocked'
+  elseif from == 'blocked' then kind = 'mission.unblocked' end
+  if to == 'paused' then kind = 'mission.paused' elseif from == 'paused' then kind = 'mission.resumed' end
+  facts.title = mission.title
+  facts.state = to
+  emit(kind, id, '', cjson.encode(facts))
+end
+
+local function bump(id, mission, name, by)
+  mission[name] = tostring(redis.call('HINCRBY', K.mission(id), name, by))
+end
+
+-- Tasks --------------------------------------------------------------------------------------
+
+local function task_of(id)
+  return some(K.task(id), 'mission', 'name', 'state', 'attempt', 'losses', 'max_attempts', 'pool',
+    'priority', 'dependents', 'deps', 'deferred', 'entry', 'worker', 'questions', 'queued_at',
+    'claimed_at')
+end
+
+local function task_to(id, task, to, ...)
+  redis.call('HSET', K.task(id), 'state', to, ...)
+  gauge('tasks:' .. task.pool .. ':' .. task.state, -1)
+  gauge('tasks:' .. task.pool .. ':' .. to, 1)
+  task.state = to
+end
+
+local function enqueue(id, task, kind, facts)
+  local entry = redis.call('XADD', K.docket(task.pool, task.priority), '*', 'task', id)
+  task_to(id, task, 'queued', 'entry', entry, 'queued_at', now, 'deferred', '0', 'worker', '',
+    'questions', '0')
+  redis.call('ZADD', K.waiting(task.pool), now, id)
+  facts.name = task.name
+  facts.pool = task.pool
+  emit(kind, task.mission, id, cjson.encode(facts))
+end
+
+local function defer(id, task)
+  redis.call('HSET', K.task(id), 'deferred', '1')
+  gauge('deferred:' .. task.pool, 1)
+end
+
+local function undefer(id, task)
+  if task.deferred ~= '1' then return end
+  redis.call('HSET', K.task(id), 'deferred', '0')
+  redis.call('ZREM', K.timers, 'later:' .. id)
+  gauge('deferred:' .. task.pool, -1)
+  task.deferred = '0'
+end
+
+-- A pending task that waits for no other task: onto the docket, or aside until it may.
+local function make_ready(id, task, mission, kind, facts)
+  if mission.paused == '1' then
+    defer(id, task)
+  elseif tonumber(mission.not_before) > now then
+    defer(id, task)
+    redis.call('ZADD', K.timers, mission.not_before, 'later:' .. id)
+  else
+    enqueue(id, task, kind, facts)
+  end
+end
+
+local function leave_docket(id, task)
+  local stream = K.docket(task.pool, task.priority)
+  redis.call('XACK', stream, 'workers', task.entry)
+  redis.call('XDEL', stream, task.entry)
+  redis.call('ZREM', K.waiting(task.pool), id)
+  redis.call('ZREM', K.timers, 'lease:' .. id)
+end
+
+local function lease_is(task, attempt)
+  return task.attempt == attempt and (task.state == 'running' or task.state == 'blocked')
+end
+
+-- Questions ----------------------------------------------------------------------------------
+
+local function question_of(id)
+  return some(K.question(id), 'mission', 'task', 'attempt', 'state', 'text', 'kind', 'default',
+    'has_default', 'asked_at', 'title', 'answer', 'answered_by', 'answered_via', 'answered_at')
+end
+
+-- Ends a question; the caller looks after the task. `facts` goes into the event.
+local function close_question(id, question, to, outcome, answer, by, via)
+  redis.call('HSET', K.question(id), 'state', to, 'outcome', outcome, 'answer', answer,
+    'answered_by', by, 'answered_via', via, 'answered_at', now)
+  redis.call('ZREM', K.questions_open, id)
+  redis.call('ZREM', K.timers, 'question:' .. id)
+  question.state = to
+  local facts = { question_id = id, text = question.text, kind = question.kind, outcome = outcome,
+    title = question.title }
+  if to == 'answered' or outcome == 'defaulted' then facts.answer = answer end
+  if to == 'answered' then
+    facts.answered_by = by
+    facts.answered_via = via
+    observe('answer', now - tonumber(question.asked_at))
+  end
+  emit('question.' .. to, question.mission, question.task, cjson.encode(facts))
+end
+
+-- Ends a question and lets the task that waits for it go on.
+local function resolve_question(id, question, to, outcome, answer, by, via)
+  close_question(id, question, to, outcome, answer, by, via)
+  local task = task_of(question.task)
+  if task.state ~= 'blocked' or task.attempt ~= question.attempt then return end
+  signal(task.worker, 'kind', 'answer', 'task', question.task, 'question', id)
+  if redis.call('HINCRBY', K.task(question.task), 'questions', -1) > 0 then return end
+  task_to(question.task, task, 'running')
+  local mission = mission_of(task.mission)
+  bump(task.mission, mission, 'blocked', -1)
+  follow_tasks(task.mission, mission, {})
+end
+
+local function withdraw_questions(id)
+  local asked = redis.call('HVALS', K.task_asked(id))
+  for _, question_id in ipairs(asked) do
+    local question = question_of(question_id)
+    if question.state == 'open' then
+      close_question(question_id, question, 'withdrawn', 'withdrawn', '', '', '')
+    end
+  end
+end
+
+-- Endings of tasks ---------------------------------------------------------------------------
+
+-- A task's end: off the docket, its questions withdrawn, its worker freed, its mission counted.
+-- Returns the names of the tasks that can no longer run.
+local function end_task(id, task, mission, to, ...)
+  if task.state == 'running' or task.state == 'blocked' or task.state == 'queued' then
+    leave_docket(id, task)
+  end
+  if task.state == 'blocked' then bump(task.mission, mission, 'blocked', -1) end
+  undefer(id, task)
+  withdraw_questions(id)
+  free_worker(task.worker, id)
+  task_to(id, task, to, 'finished_at', now, ...)
+  bump(task.mission, mission, 'open', -1)
+  if to == 'failed' or to == 'dead' then bump(task.mission, mission, 'failed', 1) end
+  local dropped = {}
+  if to ~= 'completed' then
+    for dependent in string.gmatch(task.dependents, '%S+') do
+      local other = task_of(dependent)
+      if other.state == 'pending' then
+        for _, name in ipairs(end_task(dependent, other, mission, 'canceled',
+          'reason', task.name .. ' did not complete')) do
+          dropped[#dropped + 1] = name
+        end
+        dropped[#dropped + 1] = other.name
+      end
+    end
+  end
+  return dropped
+end
+
+-- Takes a leased task from its worker; the caller has checked that it may.
+local function release(id, task, mission, reason)
+  leave_docket(id, task)
+  if task.state == 'blocked' then bump(task.mission, mission, 'blocked', -1) end
+  free_worker(task.worker, id)
+  count('redelivered')
+  local facts = { reason = reason, attempt = tonumber(task.attempt) }
+  if mission.paused == '1' then
+    task_to(id, task, 'pending', 'worker', '')
+    defer(id, task)
+    facts.name = task.name
+    facts.pool = task.pool
+    emit('task.requeued', task.mission, id, cjson.encode(facts))
+  else
+    enqueue(id, task, 'task.requeued', facts)
+  end
+  follow_tasks(task.mission, mission, {})
+end
+
+-- A lease ran out: back on the docket, or dead when it has lost too many workers.
+local function lose_lease(id, reason)
+  local task = task_of(id)
+  if task.state ~= 'running' and task.state ~= 'blocked' then
+    redis.call('ZREM', K.timers, 'lease:' .. id)
+    return
+  end
+  local mission = mission_of(task.mission)
+  local losses = redis.call('HINCRBY', K.task(id), 'losses', 1)
+  if losses < tonumber(task.max_attempts) then
+    release(id, task, mission, reason)
+    return
+  end
+  local why = 'gave up after ' .. losses .. ' lost workers: ' .. reason
+  local dropped = end_task(id, task, mission, 'dead', 'reason', why)
+  local facts = { name = task.name, reason = why, attempt = tonumber(task.attempt) }
+  if #dropped > 0 then facts.canceled = dropped end
+  emit('task.dead', task.mission, id, cjson.encode(facts))
+  redis.call('HSET', K.mission(task.mission), 'reason', why)
+  follow_tasks(task.mission, mission, { reason = why })
+end
+
+-- The clock ----------------------------------------------------------------------------------
+
+local DUE = {}
+
+function DUE.lease(id) lose_lease(id, 'its worker went silent') end
+
+function DUE.later(id)
+  local task = task_of(id)
+  redis.call('ZREM', K.timers, 'later:' .. id)
+  if task.state ~= 'pending' or task.deferred ~= '1' then return end
+  local mission = mission_of(task.mission)
+  if mission.paused == '1' then return end
+  undefer(id, task)
+  make_ready(id, task, mission, 'task.queued', {})
+end
+
+function DUE.question(id)
+  local question = question_of(id)
+  redis.call('ZREM', K.timers, 'question:' .. id)
+  if not allowed('question', 'expire', question.state) then return end
+  if question.has_default == '1' then
+    resolve_question(id, question, 'expired', 'defaulted', question.default, '', '')
+  else
+    resolve_question(id, question, 'expired', 'no_answer', '', '', '')
+  end
+end
+
+local function forget_worker(id, pool)
+  for _, priority in ipairs({ 'high', 'normal', 'low' }) do
+    redis.pcall('XGROUP', 'DELCONSUMER', K.docket(pool, priority), 'workers', id)
+  end
+end
+
+-- A worker that went silent. Its task is taken back here too: the lease may run a little longer.
+function DUE.worker(id)
+  local worker = worker_of(id)
+  redis.call('ZREM', K.timers, 'worker:' .. id)
+  if not allowed('worker', 'lose', worker.state) then return end
+  worker_to(id, worker, 'lost', 'stopped_at', now)
+  emit('worker.lost', '', worker.task, cjson.encode({ worker = id, task = worker.task }))
+  if worker.task ~= '' then
+    local task = task_of(worker.task)
+    if task.worker == id then lose_lease(worker.task, 'its worker went silent') end
+  end
+  for pool in string.gmatch(redis.call('HGET', K.worker(id), 'pools') or '', '%S+') do
+    forget_worker(id, pool)
+  end
+  redis.call('ZADD', K.timers, now + LIMIT.gone_ms, 'gone:' .. id)
+end
+
+function DUE.gone(id)
+  local worker = worker_of(id)
+  redis.call('ZREM', K.timers, 'gone:' .. id)
+  redis.call('ZREM', K.workers, id)
+  if worker.state == 'lost' or worker.state == 'stopped' then
+    gauge('workers:' .. worker.pool .. ':' .. worker.state, -1)
+    redis.call('DEL', K.worker(id), K.worker_inbox(id))
+  end
+end
+
+-- Retention: an ended mission leaves the indexes and its keys go.
+function DUE.retire(id)
+  redis.call('ZREM', K.timers, 'retire:' .. id)
+  local mission = some(K.mission(id), 'state', 'labels')
+  if mission.state == '' then
+    redis.call('ZREM', K.missions, id)
+    return
+  end
+  for _, task in ipairs(task_ids(id)) do
+    local state = redis.call('HMGET', K.task(task), 'pool', 'state')
+    gauge('tasks:' .. state[1] .. ':' .. state[2], -1)
+    redis.call('UNLINK', K.task(task), K.task_patch(task), K.task_asked(task))
+  end
+  for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
+    redis.call('UNLINK', K.question(question))
+  end
+  redis.call('ZREM', K.missions, id)
+  redis.call('ZREM', K.missions_by_state(mission.state), id)
+  for _, label in ipairs(cjson.decode(mission.labels)) do
+    redis.call('ZREM', K.missions_by_label(redis.sha1hex(label)), id)
+  end
+  redis.call('UNLINK', K.mission(id), K.mission_tasks(id), K.mission_events(id),
+    K.mission_log(id), K.mission_messages(id), K.mission_questions(id))
+end
+
+-- Handles what is due, oldest first; leases lost while nobody ticked are taken back here too.
+local function run_timers(limit)
+  local due = redis.call('ZRANGEBYSCORE', K.timers, '-inf', now, 'LIMIT', 0, limit)
+  for _, member in ipairs(due) do
+    local kind, id = string.match(member, '^(%w+):(.+)$')
+    DUE[kind](id)
+  end
+  return #due
+end

@@ -1,0 +1,85 @@
+-- claim_task: a worker takes the most urgent waiting task of its pools and gets its lease.
+-- KEYS: events
+-- ARGV: now, worker, lease_ms, silence_ms, pools…
+-- Returns: {1, task, mission, attempt, lease_until, spec, {task fields}, {messages}} claimed ·
+--   {3, next_due, {stream, last_id, …}} nothing waits: block on these streams after these ids ·
+--   {0, state} this worker may not claim · {-1} unknown worker
+-- Events: task.started, mission.started, worker.idle (and task.requeued for expired leases)
+local id, lease_ms, silence_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local worker = worker_of(id)
+if worker.state == '' then return { -1 } end
+if worker.state ~= 'idle' and worker.state ~= 'starting' then return { 0, worker.state } end
+redis.call('ZADD', K.timers, now + silence_ms, 'worker:' .. id)
+redis.call('ZADD', K.workers, now, id)
+
+run_timers(LIMIT.reclaim_batch)
+
+local function read(stream)
+  local reply = redis.pcall('XREADGROUP', 'GROUP', 'workers', id, 'COUNT', 1, 'STREAMS', stream, '>')
+  if reply and reply.err then
+    redis.call('XGROUP', 'CREATE', stream, 'workers', '0-0', 'MKSTREAM')
+    reply = redis.call('XREADGROUP', 'GROUP', 'workers', id, 'COUNT', 1, 'STREAMS', stream, '>')
+  end
+  if not reply then return nil end
+  local entry = reply[1][2][1]
+  return entry[1], entry[2] and entry[2][2]
+end
+
+local function take(stream)
+  while true do
+    local entry, task_id = read(stream)
+    if not entry then return nil end
+    local task = task_id and task_of(task_id)
+    if task and task.state == 'queued' and task.entry == entry then return task_id, task end
+    -- A stale entry: its task was canceled, paused or queued anew since.
+    redis.call('XACK', stream, 'workers', entry)
+    redis.call('XDEL', stream, entry)
+  end
+end
+
+local task_id, task
+for _, priority in ipairs({ 'high', 'normal', 'low' }) do
+  for i = 5, #ARGV do
+    if not task_id and redis.call('ZCARD', K.waiting(ARGV[i])) > 0 then
+      task_id, task = take(K.docket(ARGV[i], priority))
+    end
+  end
+end
+
+if not task_id then
+  local streams = {}
+  for i = 5, #ARGV do
+    for _, priority in ipairs({ 'high', 'normal', 'low' }) do
+      local stream = K.docket(ARGV[i], priority)
+      local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+      streams[#streams + 1] = stream
+      streams[#streams + 1] = last[1] and last[1][1] or '0-0'
+    end
+  end
+  if worker.state == 'starting' then worker_to(id, worker, 'idle') end
+  if worker.rested ~= '1' then
+    redis.call('HSET', K.worker(id), 'rested', '1')
+    emit('worker.idle', '', '', cjson.encode({ worker = id }))
+  end
+  local first = redis.call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')
+  return { 3, tonumber(first[2] or 0), streams }
+end
+
+local attempt = redis.call('HINCRBY', K.task(task_id), 'attempt', 1)
+local lease_until = now + lease_ms
+redis.call('ZREM', K.waiting(task.pool), task_id)
+redis.call('ZADD', K.timers, lease_until, 'lease:' .. task_id)
+task_to(task_id, task, 'running', 'worker', id, 'claimed_at', now, 'started_at', now)
+observe(worker.state == 'starting' and 'wake_cold' or 'wake_warm', now - tonumber(task.queued_at))
+worker_to(id, worker, 'busy', 'task', task_id)
+emit('task.started', task.mission, task_id,
+  cjson.encode({ name = task.name, worker = id, attempt = attempt }))
+
+local mission = mission_of(task.mission)
+if mission.started_at == '' then
+  redis.call('HSET', K.mission(task.mission), 'started_at', now)
+  mission.started_at = tostring(now)
+end
+follow_tasks(task.mission, mission, {})
+return { 1, task_id, task.mission, attempt, lease_until, redis.call('HGET', K.mission(task.mission), 'spec'),
+  redis.call('HGETALL', K.task(task_id)), redis.call('LRANGE', K.mission_messages(task.mission), 0, -1) }

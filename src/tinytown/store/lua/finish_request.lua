@@ -1,0 +1,17 @@
+-- finish_request: the reply to an Idempotency-Key is kept, or the key freed after a refusal.
+-- KEYS: events
+-- ARGV: now, actor, key, reply (JSON; '' frees the key)
+-- Returns: {1}
+-- Events: none
+local key = K.idempotency(ARGV[2], ARGV[3])
+if ARGV[4] == '' then
+  redis.call('DEL', key)
+  return { 1 }
+end
+local known = redis.call('GET', key)
+if known then
+  local record = cjson.decode(known)
+  record.reply = ARGV[4]
+  redis.call('SET', key, cjson.encode(record), 'KEEPTTL')
+end
+return { 1 }

@@ -1,0 +1,37 @@
+-- start_mission: a mission with its tasks comes into being; those that wait for nothing are queued.
+-- KEYS: events
+-- ARGV: now, mission, title, spec, priority, not_before, labels, actor, max_attempts, tasks
+--   spec: the JSON of StartMission; labels: JSON array of "name=value"; tasks: JSON array of
+--   {id, name, pool, agent, instructions, depends_on (JSON text), deps, dependents, after}
+-- Returns: {1} created · {2} it exists already (a repeated call)
+-- Events: mission.created, task.queued
+local id, title, spec, priority, not_before, labels, actor, max_attempts =
+  ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+if redis.call('EXISTS', K.mission(id)) == 1 then return { 2 } end
+
+local tasks = cjson.decode(ARGV[10])
+redis.call('HSET', K.mission(id), 'state', 'queued', 'title', title, 'spec', spec,
+  'created_at', now, 'open', #tasks, 'blocked', 0, 'failed', 0, 'paused', 0,
+  'priority', priority, 'not_before', not_before, 'labels', labels, 'actor', actor)
+redis.call('ZADD', K.missions, now, id)
+redis.call('ZADD', K.missions_by_state('queued'), now, id)
+for _, label in ipairs(cjson.decode(labels)) do
+  redis.call('ZADD', K.missions_by_label(redis.sha1hex(label)), now, id)
+end
+emit('mission.created', id, '', cjson.encode({ title = title, state = 'queued', tasks = #tasks }))
+
+local mission = mission_of(id)
+for position, task in ipairs(tasks) do
+  redis.call('HSET', K.task(task.id), 'mission', id, 'name', task.name, 'state', 'pending',
+    'pool', task.pool, 'agent', task.agent, 'priority', priority,
+    'instructions', task.instructions, 'depends_on', task.depends_on, 'deps', task.deps,
+    'dependents', task.dependents, 'after', task.after, 'attempt', 0, 'losses', 0,
+    'max_attempts', max_attempts, 'deferred', 0, 'questions', 0)
+  redis.call('ZADD', K.mission_tasks(id), position, task.id)
+  redis.call('SADD', K.pools, task.pool)
+  gauge('tasks:' .. task.pool .. ':pending', 1)
+  if task.deps == 0 then
+    make_ready(task.id, task_of(task.id), mission, 'task.queued', {})
+  end
+end
+return { 1 }

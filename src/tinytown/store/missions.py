@@ -1,0 +1,209 @@
+"""The missions' shelf: start one, move one, read one, list them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from tinytown.errors import MissionNotFound, TooMany
+from tinytown.models.mission import Mission, MissionState, Result, StartMission
+from tinytown.models.task import Message
+from tinytown.store import records
+from tinytown.store.faults import store_errors
+from tinytown.store.keys import Keyring
+from tinytown.store.replies import DONE, TOO_MANY, refuse
+from tinytown.store.scripts import Scripts
+
+
+class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as start_mission wants it: the graph is already checked and counted."""
+
+    id: str
+    name: str
+    pool: str
+    agent: str
+    instructions: str
+    depends_on: str
+    """JSON array of names."""
+    deps: int
+    dependents: str
+    """Ids, separated by spaces."""
+    after: str
+    """Ids of all it builds on, separated by spaces, in an order that respects the graph."""
+
+
+class Missions:
+    """Reads and moves missions."""
+
+    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+        """Work on one town's missions."""
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+
+    async def start(  # noqa: PLR0913 (a script's arguments)
+        self,
+        mission_id: str,
+        spec: StartMission,
+        *,
+        title: str,
+        not_before_ms: int,
+        actor: str,
+        max_attempts: int,
+        tasks: Sequence[TaskPlan],
+    ) -> bool:
+        """Create a mission; False if it was there already (a repeated call)."""
+        labels = [f"{name}={value}" for name, value in spec.labels.items()]
+        reply = await self._scripts.run(
+            "start_mission",
+            mission=mission_id,
+            title=title,
+            spec=msgspec.json.encode(spec),
+            priority=spec.priority,
+            not_before=not_before_ms,
+            labels=msgspec.json.encode(labels),
+            actor=actor,
+            max_attempts=max_attempts,
+            tasks=msgspec.json.encode(list(tasks)),
+        )
+        return bool(reply[0] == DONE)
+
+    async def cancel(self, mission_id: str, *, by: str) -> MissionState:
+        """End a mission and all its tasks."""
+        reply = await self._scripts.run("cancel_mission", mission=mission_id, by=by)
+        return self._moved(reply, "cancel")
+
+    async def pause(self, mission_id: str) -> MissionState:
+        """Start nothing new of a mission."""
+        return self._moved(await self._scripts.run("pause_mission", mission=mission_id), "pause")
+
+    async def resume(self, mission_id: str) -> MissionState:
+        """Go on with a paused mission."""
+        return self._moved(await self._scripts.run("resume_mission", mission=mission_id), "resume")
+
+    async def retry(self, mission_id: str) -> MissionState:
+        """Run a failed or canceled mission again."""
+        return self._moved(await self._scripts.run("retry_mission", mission=mission_id), "retry")
+
+    async def message(self, mission_id: str, *, message_id: str, text: str, by: str) -> int:
+        """Leave a sentence for a mission's agents; says how many running ones were told."""
+        message = {"id": message_id, "text": text, "by": by}
+        reply = await self._scripts.run(
+            "send_message", mission=mission_id, message=msgspec.json.encode(message)
+        )
+        if reply[0] == TOO_MANY:
+            raise TooMany("this mission has too many messages", retry_after_seconds=60)
+        if reply[0] != DONE:
+            refuse(reply, MissionNotFound, "mission", "send a message to")
+        return int(reply[1])
+
+    async def messages(self, mission_id: str) -> tuple[Message, ...]:
+        """Read all sentences people left for a mission's agents."""
+        with store_errors():
+            texts = await self._client.lrange(self._keys("mission_messages", mission_id), 0, -1)
+        return tuple(records.message(text) for text in texts)
+
+    async def read(self, mission_id: str) -> Mission:
+        """Read one mission with its result; raises MissionNotFound."""
+        found = await self.read_many([mission_id])
+        if not found:
+            raise MissionNotFound("there is no mission with this id")
+        return found[0]
+
+    async def read_many(self, mission_ids: Sequence[str]) -> list[Mission]:
+        """Read missions in the order of their ids; unknown ones are left out."""
+        if not mission_ids:
+            return []
+        rows = await self._scripts.run("read_missions", missions=mission_ids)
+        return [self._mission(*row) for row in rows]
+
+    async def page(
+        self, *, state: MissionState | None, label: str | None, cursor: str | None, limit: int
+    ) -> tuple[list[Mission], str | None]:
+        """List missions, newest first; the cursor is the last mission of the page before.
+
+        With both filters the label's index is walked and the state compared, at most ten pages
+        per call: the cursor goes on where it stopped.
+        """
+        if label is not None:
+            digest = hashlib.sha1(label.encode(), usedforsecurity=False).hexdigest()
+            index = self._keys("missions_by_label", digest)
+        elif state is not None:
+            index = self._keys("missions_by_state", state)
+        else:
+            index = self._keys("missions")
+        found: list[Mission] = []
+        for _ in range(10):
+            ids, more = await self._slice(index, cursor, limit - len(found))
+            missions = await self.read_many(ids)
+            found += [m for m in missions if state is None or m.state is state]
+            cursor = ids[-1] if ids and more else None
+            if cursor is None or len(found) >= limit:
+                break
+        return found, cursor
+
+    async def _slice(self, index: str, cursor: str | None, limit: int) -> tuple[list[str], bool]:
+        """Take the next ids of an index, newest first, by score and then by id."""
+        with store_errors():
+            start = 0
+            if cursor is not None:
+                rank = await self._client.zrevrank(index, cursor)
+                if rank is None:
+                    return await self._slice_by_time(index, cursor, limit)
+                start = int(rank) + 1
+            ids = await self._client.zrevrange(index, start, start + limit)
+        return list(ids[:limit]), len(ids) > limit
+
+    async def _slice_by_time(
+        self, index: str, cursor: str, limit: int
+    ) -> tuple[list[str], bool]:
+        """Go on after a mission that has left the index meanwhile: its creation time is known."""
+        created = await self._client.hget(self._keys("mission", cursor), "created_at")
+        if created is None:
+            return [], False
+        ids = await self._client.zrevrangebyscore(
+            index, f"({created}", "-inf", start=0, num=limit + 1
+        )
+        return list(ids[:limit]), len(ids) > limit
+
+    async def results(self, mission: Mission) -> list[tuple[str, Result]]:
+        """Read what the completed and failed tasks left behind, with their patches."""
+        with store_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for task in mission.tasks:
+                pipe.hget(self._keys("task", task.id), "result")
+                pipe.get(self._keys("task_patch", task.id))
+            rows = await pipe.execute()
+        found = []
+        for task, text, patch in zip(mission.tasks, rows[::2], rows[1::2], strict=True):
+            if text:
+                result = msgspec.json.decode(text, type=Result)
+                found.append((task.id, msgspec.structs.replace(result, patch=patch)))
+        return found
+
+    async def patches(self, task_ids: Sequence[str]) -> list[bytes]:
+        """Read the patches of tasks, in order; a task without one is left out."""
+        if not task_ids:
+            return []
+        with store_errors():
+            texts = await self._client.mget([self._keys("task_patch", id_) for id_ in task_ids])
+        return [text.encode("utf-8", "surrogateescape") for text in texts if text]
+
+    def _moved(self, reply: Any, move: str) -> MissionState:
+        if reply[0] != DONE:
+            refuse(reply, MissionNotFound, "mission", move)
+        return MissionState(reply[1])
+
+    def _mission(self, id_: str, flat: Any, tasks: Any, asked: Any) -> Mission:
+        fields = records.pairs(flat)
+        question = records.question(asked[0], records.pairs(asked[1])) if asked else None
+        task_fields = [(task_id, records.pairs(task_flat)) for task_id, task_flat in tasks]
+        mission = records.mission(
+            id_, fields, (records.task(task_id, each) for task_id, each in task_fields), question
+        )
+        results = [each for _, task in task_fields if (each := records.result(task))]
+        return msgspec.structs.replace(mission, result=records.combined(results))

@@ -1,0 +1,228 @@
+"""Turns what Redis keeps (hashes of text, milliseconds) into the nouns, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from tinytown.models.delivery import Attempt, Delivery, DeliveryState, DueDelivery
+from tinytown.models.event import Event, event_id
+from tinytown.models.mission import Mission, MissionState, Result, StartMission
+from tinytown.models.question import OutcomeKind, Question, QuestionState
+from tinytown.models.task import Claim, Message, Task, TaskState
+from tinytown.models.worker import Worker, WorkerState
+
+Fields = Mapping[str, str]
+
+
+def instant(ms: str | float | None) -> str | None:
+    """Write milliseconds as RFC 3339 UTC (`2026-11-22T21:00:00.123Z`); None for nothing."""
+    if not ms or ms == "0":
+        return None
+    moment = datetime.fromtimestamp(int(ms) / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def must(ms: str | float) -> str:
+    """Write milliseconds that are surely there."""
+    return instant(ms) or ""
+
+
+def pairs(flat: Sequence[Any] | Mapping[str, Any]) -> dict[str, str]:
+    """Make a dict of a flat reply of fields and values."""
+    if isinstance(flat, Mapping):
+        return {str(name): str(value) for name, value in flat.items()}
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _or_none(text: str | None) -> str | None:
+    return text or None
+
+
+def mission(id_: str, fields: Fields, tasks: Iterable[Task], question: Question | None) -> Mission:
+    """Make a mission of its hash, its tasks and its oldest open question."""
+    spec = msgspec.json.decode(fields["spec"], type=StartMission)
+    tasks = tuple(tasks)
+    return Mission(
+        id=id_,
+        title=fields["title"],
+        goal=spec.goal,
+        state=MissionState(fields["state"]),
+        created_at=must(fields["created_at"]),
+        started_at=instant(fields.get("started_at")),
+        finished_at=instant(fields.get("finished_at")),
+        repo=spec.repo,
+        ref=spec.ref,
+        agent=spec.agent,
+        pool=spec.pool or (tasks[0].pool if tasks else "default"),
+        priority=spec.priority,
+        not_before=instant(fields.get("not_before")),
+        time_limit_seconds=spec.time_limit_seconds,
+        labels=spec.labels,
+        tasks=tasks,
+        question=question,
+        reason=_or_none(fields.get("reason")),
+    )
+
+
+def task(id_: str, fields: Fields) -> Task:
+    """Make a task of its hash."""
+    return Task(
+        id=id_,
+        name=fields["name"],
+        state=TaskState(fields["state"]),
+        attempt=int(fields["attempt"]),
+        worker=_or_none(fields.get("worker")),
+        pool=fields["pool"],
+        agent=_or_none(fields.get("agent")),
+        depends_on=tuple(msgspec.json.decode(fields["depends_on"])),
+        queued_at=instant(fields.get("queued_at")),
+        started_at=instant(fields.get("started_at")),
+        finished_at=instant(fields.get("finished_at")),
+        summary=_or_none(fields.get("summary")),
+        reason=_or_none(fields.get("reason")),
+    )
+
+
+def result(fields: Fields) -> Result | None:
+    """Read what a task left behind from its hash; None while it has not ended."""
+    text = fields.get("result")
+    return msgspec.json.decode(text, type=Result) if text else None
+
+
+def message(text: str) -> Message:
+    """Make a message of its stored JSON."""
+    raw = msgspec.json.decode(text)
+    return Message(id=raw["id"], text=raw["text"], at=must(raw["at_ms"]), by=raw["by"])
+
+
+def claim(reply: Sequence[Any]) -> Claim:
+    """Make a claim of claim_task's reply (without its leading 1)."""
+    task_id, mission_id, attempt, lease_until, spec_json, flat, messages = reply
+    fields = pairs(flat)
+    spec = msgspec.json.decode(spec_json, type=StartMission)
+    return Claim(
+        task_id=task_id,
+        mission_id=mission_id,
+        attempt=attempt,
+        lease_until_ms=lease_until,
+        name=fields["name"],
+        goal=spec.goal,
+        instructions=fields["instructions"],
+        title=spec.title or "",
+        repo=spec.repo,
+        ref=spec.ref,
+        agent=_or_none(fields["agent"]),
+        pool=fields["pool"],
+        time_limit_seconds=spec.time_limit_seconds,
+        messages=tuple(message(text) for text in messages),
+        earlier=tuple(fields["after"].split()),
+    )
+
+
+def question(id_: str, fields: Fields) -> Question:
+    """Make a question of its hash."""
+    outcome = fields.get("outcome")
+    ended = fields["state"] != "open"
+    answered = fields["state"] == "answered" or outcome == "defaulted"
+    return Question(
+        id=id_,
+        mission_id=fields["mission"],
+        task_id=fields["task"],
+        kind=msgspec.convert(fields["kind"], type=Any),
+        text=fields["text"],
+        options=tuple(msgspec.json.decode(fields["options"])),
+        free_text=fields["free_text"] == "1",
+        default=fields["default"] if fields["has_default"] == "1" else None,
+        context=fields["context"],
+        risk=msgspec.convert(fields["risk"], type=Any),
+        asked_at=must(fields["asked_at"]),
+        expires_at=instant(fields["expires_at"]),
+        state=QuestionState(fields["state"]),
+        answer=fields.get("answer") if answered else None,
+        answered_at=instant(fields.get("answered_at")) if ended else None,
+        answered_by=_or_none(fields.get("answered_by")),
+        answered_via=_or_none(fields.get("answered_via")),
+        outcome=OutcomeKind(outcome) if outcome else None,
+        mission_title=fields["title"],
+    )
+
+
+def worker(id_: str, fields: Fields, seen_ms: float) -> Worker:
+    """Make a worker of its card and its last sign of life."""
+    card = msgspec.json.decode(fields["card"])
+    return Worker(
+        id=id_,
+        state=WorkerState(fields["state"]),
+        pools=tuple(fields["pools"].split()),
+        agent=card.get("agent"),
+        host=card.get("host", ""),
+        version=card.get("version", ""),
+        task_id=_or_none(fields.get("task")),
+        started_at=must(fields["started_at"]),
+        seen_at=must(seen_ms),
+        stopped_at=instant(fields.get("stopped_at")),
+    )
+
+
+def event(town: str, stream_id: str, fields: Fields, mission_id: str | None = None) -> Event:
+    """Make an event of its stream entry."""
+    return Event(
+        id=event_id(stream_id),
+        type=fields["type"],
+        timestamp=must(fields["at"]),
+        town=town,
+        mission_id=_or_none(fields.get("mission", mission_id)),
+        task_id=_or_none(fields.get("task")),
+        data=msgspec.json.decode(fields["data"]),
+    )
+
+
+def due(row: Sequence[Any]) -> DueDelivery:
+    """Make a leased delivery of one row of claim_deliveries."""
+    id_, endpoint_id, text, attempt, created_at = row
+    return DueDelivery(
+        id=id_,
+        endpoint_id=endpoint_id,
+        event=msgspec.json.decode(text, type=Event),
+        attempt=attempt,
+        created_at_ms=int(created_at),
+    )
+
+
+def delivery(id_: str, fields: Fields) -> Delivery:
+    """Make a delivery of its hash."""
+    state = DeliveryState(fields["state"])
+    return Delivery(
+        id=id_,
+        endpoint_id=fields["endpoint"],
+        event=msgspec.json.decode(fields["event"], type=Event),
+        state=state,
+        attempt=int(fields["attempt"]),
+        created_at=must(fields["created_at"]),
+        due_at=instant(fields.get("due_at")) if state is DeliveryState.DUE else None,
+        finished_at=instant(fields.get("finished_at")),
+        reason=_or_none(fields.get("reason")),
+        attempts=msgspec.json.decode(fields.get("tries") or "[]", type=tuple[Attempt, ...]),
+    )
+
+
+def combined(results: Sequence[Result]) -> Result | None:
+    """Sum up what the tasks of a mission left behind; None while there is nothing.
+
+    Summaries and branch are the last task's, files and tokens add up.
+    """
+    if not results:
+        return None
+    last = results[-1]
+    costs = [each.cost_usd for each in results if each.cost_usd is not None]
+    return msgspec.structs.replace(
+        last,
+        cost_usd=sum(costs) if costs else None,
+        input_tokens=sum(each.input_tokens for each in results),
+        output_tokens=sum(each.output_tokens for each in results),
+        files_changed=sum(each.files_changed for each in results),
+    )

@@ -1,0 +1,172 @@
+"""Loads the Lua scripts and runs them by name; a script's header is its signature.
+
+Every script is the prelude (key builders from keys.py, the tables of moves from models/, the
+bounds below, then `_town.lua`) followed by its own body. `run("settle_task", task=…, attempt=…)`
+takes exactly the names of the header's ARGV line, so a wrapper and its script cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from tinytown.models import delivery, endpoint, mission, question, task, worker
+from tinytown.models.moves import Moves
+from tinytown.store.client import Script
+from tinytown.store.keys import Keyring, lua_builders
+
+Argument = str | int | float | bytes
+
+TABLES: Final[dict[str, Moves[Any, Any]]] = {
+    "mission": mission.MOVES,
+    "task": task.MOVES,
+    "question": question.MOVES,
+    "worker": worker.MOVES,
+    "endpoint": endpoint.MOVES,
+    "delivery": delivery.MOVES,
+}
+
+BUCKETS_MS: Final = (
+    1, 2, 5, 10, 15, 25, 50, 100, 250, 500,
+    1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000, 7_200_000, 86_400_000,
+)  # fmt: skip
+"""Upper bounds of the histograms that live in Redis: from a push in milliseconds to a day."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds the scripts keep: what is stored stays small however long a town lives."""
+
+    events: int = 20_000
+    """Entries of the town's stream: days of a busy town in about 6 MB."""
+    mission_events: int = 1_000
+    log: int = 5_000
+    """Lines of a mission's log."""
+    inbox: int = 256
+    messages: int = 200
+    tries: int = 20
+    """Attempts kept per delivery."""
+    dead: int = 1_000
+    """Dead letters kept."""
+    endpoint_log: int = 200
+    """Deliveries listed per endpoint."""
+    failing_after: int = 3
+    """Failures in a row that make an endpoint `failing`."""
+    reclaim_batch: int = 8
+    """Expired things one claim looks after before it reads."""
+    retention_ms: int = 30 * 86_400_000
+    """How long an ended mission can be read."""
+    grace_ms: int = 86_400_000
+    """How much later than retention its keys expire by themselves."""
+    gone_ms: int = 3_600_000
+    """How long a stopped or lost worker is listed."""
+    worker_ttl: int = 86_400
+    """Seconds a worker's card outlives its last renewal."""
+    delivery_ttl: int = 7 * 86_400
+    """Seconds a delivery can be read (house.md 4.4)."""
+    buckets_ms: tuple[int, ...] = BUCKETS_MS
+
+
+def _lua_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "{ " + ", ".join(str(item) for item in value) + " }"
+    return str(value)
+
+
+def _lua_tables() -> str:
+    """Write MOVES: which states each move of each noun may leave."""
+    lines = ["local MOVES = {"]
+    for noun, moves in TABLES.items():
+        rows = []
+        for move, (sources, _) in moves.items():
+            states = ", ".join(f"{state} = true" for state in sorted(sources))
+            rows.append(f"{move} = {{ {states} }}")
+        lines.append(f"  {noun} = {{ {', '.join(rows)} }},")
+    lines.append("}")
+    return "\n".join(lines)
+
+
+def parse_arguments(source: str) -> tuple[str, ...]:
+    """Read the names after `-- ARGV:` in a header; the last may end in `…` (any number of them)."""
+    text = ""
+    for line in source.splitlines():
+        if line.startswith("-- ARGV:"):
+            text = line.removeprefix("-- ARGV:")
+        elif text and line.startswith("--   ") and not re.match(r"--\s+\w+: ", line):
+            text += line.removeprefix("--")
+        elif text:
+            break
+    names = re.sub(r"\([^)]*\)", "", text).split(",")
+    return tuple(name.strip().replace(" ", "_") for name in names if name.strip())
+
+
+def parse_flags(source: str) -> str:
+    """Read `-- flags:` of a header; empty for a script that writes."""
+    found = re.search(r"^-- flags: (.+)$", source, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def sources() -> dict[str, str]:
+    """Read every script's own text, by its name; the prelude is `_town`."""
+    folder = resources.files("tinytown.store") / "lua"
+    return {
+        entry.name.removesuffix(".lua"): entry.read_text(encoding="utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".lua")
+    }
+
+
+class Scripts:
+    """The scripts of one town, ready to run."""
+
+    def __init__(self, client: Redis, keys: Keyring, limits: Limits) -> None:
+        """Assemble every script; nothing is sent before the first run."""
+        self._client = client
+        self._events = keys("events")
+        texts = sources()
+        town = texts.pop("_town")
+        bounds = ", ".join(
+            f"{name} = {_lua_value(value)}" for name, value in msgspec.structs.asdict(limits).items()
+        )
+        prelude = "\n".join(
+            (
+                "local P = string.sub(KEYS[1], 1, -7)",
+                lua_builders(),
+                _lua_tables(),
+                f"local LIMIT = {{ {bounds} }}",
+                town,
+            )
+        )
+        self._scripts: dict[str, Script] = {}
+        self._arguments: dict[str, tuple[str, ...]] = {}
+        for name, body in texts.items():
+            # The shebang makes Redis refuse a writing script as a whole when it is out of memory
+            # or read-only, before its first write.
+            flags = parse_flags(body)
+            shebang = f"#!lua flags={flags}" if flags else "#!lua"
+            self._scripts[name] = Script(f"{shebang}\n{prelude}\n{body}", name=name)
+            self._arguments[name] = parse_arguments(body)
+
+    async def run(self, name: str, *, now: int = 0, **values: Any) -> Any:
+        """Run a script with exactly its header's arguments; `now` 0 means the server's clock.
+
+        Raises `StoreUnavailable` when Redis will not have it (then nothing was written) and
+        `TypeError` when the names are not the header's.
+        """
+        arguments: list[Argument] = [now]
+        expected = self._arguments[name][1:]
+        plain = tuple(argument.removesuffix("…") for argument in expected)
+        if tuple(values) != plain:
+            message = f"{name} takes {plain}, not {tuple(values)}"
+            raise TypeError(message)
+        for argument, value in zip(expected, values.values(), strict=True):
+            if argument.endswith("…"):
+                rest: Iterable[Argument] = value
+                arguments.extend(rest)
+            else:
+                arguments.append(value)
+        return await self._scripts[name].run(self._client, [self._events], arguments)
