@@ -29,12 +29,20 @@ class RedisServer:
     listens on a loopback port, with `tls_port` (an option) on that one, else on a unix socket.
     """
 
-    def __init__(self, *, tcp: bool = False, persist: bool = False, **options: str | int) -> None:
+    def __init__(
+        self,
+        *,
+        tcp: bool = False,
+        persist: bool = False,
+        program: str = "redis-server",
+        **options: str | int,
+    ) -> None:
         # Short on purpose: a socket's path may have 107 bytes (104 on macOS).
         self.directory = Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
         self.socket = self.directory / "s"
         self.port = free_port() if tcp else 0
         self.persist = persist
+        self.program = program
         self.options = {name.replace("_", "-"): str(value) for name, value in options.items()}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -65,7 +73,7 @@ class RedisServer:
             **self.options,
         }
         flat = [part for name, value in arguments.items() for part in (f"--{name}", value)]
-        self.process = subprocess.Popen(["redis-server", *flat], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([self.program, *flat], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 15
         while not self._listens():
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -239,6 +239,8 @@ async def _facts(client: Redis) -> ServerFacts:
         info = await client.info()
     except redis_errors.NoPermissionError:
         return await _facts_by_hello(client)
+    if "redis_version" not in info:
+        raise redis_errors.InvalidResponse("INFO without redis_version")
     valkey = info.get("valkey_version")
     append_only = info.get("aof_enabled")
     return ServerFacts(
@@ -283,18 +285,27 @@ def _fit(facts: ServerFacts, url: str) -> ServerFacts:
 def _refusal(error: BaseException, url: str) -> CannotConnect:
     """Say in one line why the server cannot be used."""
     where = place(url)
-    hint = "" if urlsplit(url).scheme == "rediss" else " (if it wants TLS, use rediss://)"
-    by_cause = next(
-        filter(None, (_refusal_by_cause(cause, where) for cause in _chain(error))), None
-    )
-    reason = outage(error)
+    causes = list(_chain(error))
+    by_cause = next(filter(None, (_refusal_by_cause(cause, where) for cause in causes)), None)
     if by_cause:
         return by_cause
+    tls = urlsplit(url).scheme == "rediss"
+    if isinstance(error, redis_errors.TimeoutError):
+        # A plain Redis takes a TLS greeting for the start of a command and waits for the rest.
+        hint = " (is it plain redis:// there?)" if tls else ""
+        return Unreachable(f"Redis at {where} does not answer in time{hint}")
     if isinstance(error, redis_errors.InvalidResponse | UnicodeError):
+        hint = "" if tls else " (if it wants TLS, use rediss://)"
         return NotRedis(f"what answers at {where} is not Redis{hint}")
-    if reason is None:
-        return NotRedis(f"what answers at {where} refuses INFO: {one_line(error)[:120]}")
-    return Unreachable(f"no Redis to use at {where}: {reason.detail}")
+    if any(isinstance(cause, ConnectionResetError) for cause in causes):
+        hint = "does it offer TLS 1.2 or newer?" if tls else "if it wants TLS, use rediss://"
+        return Unreachable(f"Redis at {where} closes the connection ({hint})")
+    reason = outage(error)
+    system = next((cause.strerror for cause in causes if isinstance(cause, OSError)), None)
+    if reason:
+        said = f"cannot be reached: {system}" if system else f"cannot be used: {reason.detail}"
+        return Unreachable(f"Redis at {where} {said}")
+    return NotRedis(f"what answers at {where} refuses INFO: {one_line(error)[:120]}")
 
 
 def _refusal_by_cause(cause: BaseException, where: str) -> CannotConnect | None:
