@@ -10,6 +10,10 @@ import msgspec
 from tinytown.models.moves import Moves, one
 
 
+AGENTS: Final = ("claude", "codex", "opencode", "gemini", "command")
+"""The coding CLIs a worker knows how to run."""
+
+
 class TaskState(StrEnum):
     """Where a task stands."""
 

@@ -8,16 +8,15 @@ from redis.asyncio import Redis
 from tinytown.models.scaling import Demand, WorkerCounts
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
-from tinytown.store.replies import DONE
 from tinytown.store.scripts import Scripts
 
 _ROW = 11
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tick did: None handled = another dispatcher ticks, for `wait_ms` at least."""
+    """What a tick did, and when the next one is worth it."""
 
-    handled: int | None
+    handled: int
     wait_ms: int | None
     """Milliseconds until something is due; None when nothing is."""
 
@@ -40,17 +39,10 @@ class Clockwork:
         self._keys = keys
         self._scripts = scripts
 
-    async def tick(self, holder: str, *, hold_ms: int, limit: int = 100) -> Tick:
-        """Handle what is due, if this dispatcher holds the lease."""
-        reply = await self._scripts.run("tick", holder=holder, hold_ms=hold_ms, limit=limit)
-        if reply[0] != DONE:
-            return Tick(handled=None, wait_ms=max(0, int(reply[1])))
-        _, handled, next_due, now = reply
+    async def tick(self, *, limit: int = 100) -> Tick:
+        """Handle what is due by time."""
+        _, handled, next_due, now = await self._scripts.run("tick", limit=limit)
         return Tick(handled=handled, wait_ms=max(0, next_due - now) if next_due else None)
-
-    async def release(self, holder: str) -> None:
-        """Let another dispatcher tick at once."""
-        await self._scripts.run("release_dispatcher", holder=holder)
 
     async def demand(self) -> Snapshot:
         """Count the demand of every pool; raises StoreUnavailable, never guesses."""

@@ -94,8 +94,6 @@ KEYS: Final = (
         "endpoints by the time their next delivery is due: one endpoint never hides another"),
     Key("deliveries_dead", "deliveries:dead", "zset", "permanent", "record_attempt, replay",
         "dead letters by time; bounded"),
-    Key("dispatcher", "lease:dispatcher", "string", "expires", "tick",
-        "who ticks; its value is the holder's token"),
     Key("idempotency", "idempotency:<actor>:<key>", "string", "expires", "the idempotent door",
         "the reply to an Idempotency-Key, 24 h"),
     Key("keys", "keys", "hash", "permanent", "put_key, drop_key", "key id -> JSON"),

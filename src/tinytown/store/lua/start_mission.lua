@@ -18,7 +18,9 @@ redis.call('ZADD', K.missions_by_state('queued'), now, id)
 for _, label in ipairs(cjson.decode(labels)) do
   redis.call('ZADD', K.missions_by_label(redis.sha1hex(label)), now, id)
 end
-emit('mission.created', id, '', cjson.encode({ title = title, state = 'queued', tasks = #tasks }))
+local facts = { title = title, state = 'queued', tasks = #tasks }
+if tonumber(not_before) > now then facts.not_before_ms = tonumber(not_before) end
+emit('mission.created', id, '', cjson.encode(facts))
 
 local mission = mission_of(id)
 for position, task in ipairs(tasks) do

@@ -1,11 +1,9 @@
--- tick: the one dispatcher handles what is due by time and learns when the next thing is.
+-- tick: what is due by time is handled, and the caller learns when the next thing is.
+-- Any number of townhalls may tick: each due thing is handled once, by whoever comes first.
 -- KEYS: events
--- ARGV: now, holder, hold_ms, limit
--- Returns: {1, handled, next_due (0 = nothing), now} · {0, left_ms} another dispatcher ticks
+-- ARGV: now, limit
+-- Returns: {1, handled, next_due (0 = nothing), now}
 -- Events: what the due moves tell (task.requeued, task.dead, question.expired, worker.lost, …)
-local holder = redis.call('GET', K.dispatcher)
-if holder and holder ~= ARGV[2] then return { 0, redis.call('PTTL', K.dispatcher) } end
-redis.call('SET', K.dispatcher, ARGV[2], 'PX', ARGV[3])
-local handled = run_timers(tonumber(ARGV[4]))
+local handled = run_timers(tonumber(ARGV[2]))
 local first = redis.call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')
 return { 1, handled, tonumber(first[2] or 0), now }

@@ -1,0 +1,53 @@
+"""Town: what the town can do, one method per use-case; what every door calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from tinytown.links import AnswerLinks
+from tinytown.store import Store
+from tinytown.town.endpoints import EndpointDesk
+from tinytown.town.hub import Hub
+from tinytown.town.keys import KeyDesk
+from tinytown.town.missions import MissionDesk
+from tinytown.town.questions import QuestionDesk
+from tinytown.town.scaling import ScalingDesk
+from tinytown.vault import Vault
+
+__all__ = ["Town", "TownRules"]
+
+
+class TownRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided (settings.py) as far as the use-cases need it."""
+
+    max_workers: int = 5
+    max_attempts: int = 3
+    lease_seconds: float = 30
+
+
+class Town:
+    """One town's use-cases, gathered by noun."""
+
+    def __init__(  # noqa: PLR0913 (a composition: every part is given)
+        self,
+        store: Store,
+        *,
+        rules: TownRules,
+        vault: Vault,
+        links: AnswerLinks,
+        check_url: Callable[[str], None],
+        redact_url: Callable[[str], str],
+    ) -> None:
+        """Build the desks; `check_url` raises Invalid for a push URL nobody can send to."""
+        self.name = store.town
+        self.store = store
+        self.rules = rules
+        self.links = links
+        self.hub = Hub(store)
+        self.missions = MissionDesk(store, max_attempts=rules.max_attempts)
+        self.questions = QuestionDesk(store, links)
+        self.endpoints = EndpointDesk(store, vault, check_url=check_url, redact_url=redact_url)
+        self.keys = KeyDesk(store)
+        self.scaling = ScalingDesk(store, max_workers=rules.max_workers)
