@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from house.tree import ROOT, files, lines, place
+from house.tree import ROOMS, ROOT, files, lines, parsed, place
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Spelled in halves, so that this file does not find itself.
@@ -106,3 +108,31 @@ def test_the_coding_clis_are_pinned_exactly_and_by_hash() -> None:
 def test_nothing_tracked_is_large_or_binary() -> None:
     large = {place(path): path.stat().st_size for path in files() if path.stat().st_size > 300_000}
     assert not large
+
+
+def test_every_library_that_is_imported_is_asked_for_by_name() -> None:
+    """What only happens to be there, because something else brought it, is gone one day."""
+    asked = {re.split(r"[<>=!~ \[;]", text)[0] for text in PYPROJECT["project"]["dependencies"]}
+    tools = asked | set(PYPROJECT["dependency-groups"]["development"])
+    brought_by = packages_distributions()
+    ours = {"tinytown", "tinytown_notifiers", "tinytown_workers"}
+    found = set()
+    for path in files(".py"):
+        room = place(path).split("/")[0]
+        for node in ast.walk(parsed(path)):
+            for module in imported(node):
+                known = asked if room in ROOMS else tools
+                names = {name.lower().replace("_", "-") for name in brought_by.get(module, ())}
+                if names and not names & known and module not in ours:
+                    found.add(f"{place(path)}: {module}")
+    assert not found
+    assert brought_by.keys() > ours
+
+
+def imported(node: ast.AST) -> list[str]:
+    """Name the top packages that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module.partition(".")[0]]
+    return []
