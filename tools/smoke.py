@@ -28,6 +28,7 @@ HEAVY: Final = (
     "prometheus_client",
     "click",
     "rich",
+    "cryptography",
     "uvloop",
 )
 COMMANDS: Final = {

@@ -15,7 +15,7 @@ from tinytown.store.scripts import parse_arguments, sources
 
 SCRIPTS = {name: text for name, text in sources().items() if name != "_town"}
 HEADER = re.compile(
-    r"-- (?P<name>\w+): (?P<sentence>[^\n]+(?:\n--   [^\n]+)*[.!])\n"
+    r"-- (?P<name>\w+): (?P<sentence>[^\n]+(?:\n-- (?!\w+: )[^\n]+)*[.!])\n"
     r"(?:-- flags: (?P<flags>[a-z, -]+)\n)?"
     r"-- KEYS: (?P<keys>[^\n]+)\n"
     r"-- ARGV: (?P<arguments>[^\n]+(?:\n--   [^\n]+)*)\n"
