@@ -46,6 +46,9 @@ _REFUSALS: Final[dict[str, tuple[str, float]]] = {
 
 def outage(error: BaseException) -> StoreUnavailable | None:
     """Translate a Redis error that means "not now"; None for a mistake of ours."""
+    # What fails while a unix socket is greeted arrives wrapped in a ConnectionError.
+    if isinstance(error.__cause__, redis_errors.RedisError):
+        error = error.__cause__
     said = _REFUSALS.get(reply_word(error))
     if said is None and isinstance(error, redis_errors.ConnectionError):
         if "max number of clients reached" in str(error):
@@ -65,7 +68,10 @@ def reply_word(error: BaseException) -> str:
     """Give the word an error reply starts with (`OOM`, `READONLY`); empty for other errors."""
     if not isinstance(error, redis_errors.ResponseError | redis_errors.ConnectionError):
         return ""
-    word: str = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+    text = str(error)
+    if "user executing the script" in text or "ACL failure in script" in text:
+        return "NOPERM"
+    word: str = getattr(error, "status_code", None) or text.partition(" ")[0]
     return word
 
 
