@@ -126,7 +126,7 @@ def test_every_library_that_is_imported_is_asked_for_by_name() -> None:
                 if names and not names & known and module not in ours:
                     found.add(f"{place(path)}: {module}")
     assert not found
-    assert brought_by.keys() > ours
+    assert "msgspec" in brought_by
 
 
 def imported(node: ast.AST) -> list[str]:
