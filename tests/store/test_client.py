@@ -321,7 +321,7 @@ async def test_a_server_that_starts_a_moment_later_is_waited_for(redis_server: S
     async with anyio.create_task_group() as tasks:
 
         async def start_later() -> None:
-            await anyio.sleep(0.3)
+            await anyio.sleep(0.3)  # how long the server is late
             await anyio.to_thread.run_sync(server.start)
 
         tasks.start_soon(start_later)

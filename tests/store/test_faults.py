@@ -139,7 +139,7 @@ async def test_a_short_freeze_is_only_a_delay(redis_server: Servers) -> None:
         server.freeze()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(move, town.commands, "running")
-            await anyio.sleep(0.5)
+            await anyio.sleep(0.5)  # how long the freeze lasts
             server.thaw()
         assert await town.commands.hget("counters", "running") == "1"
 
