@@ -47,7 +47,8 @@ class Vault:
         try:
             plain = AESGCM(self._key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], self._town)
         except InvalidTag:
-            raise Unavailable("a stored secret was sealed with another TINYTOWN_SECRET_KEY") from None
+            detail = "a stored secret was sealed with another TINYTOWN_SECRET_KEY"
+            raise Unavailable(detail) from None
         return plain.decode()
 
     def _derive(self, secret_key: str) -> bytes:

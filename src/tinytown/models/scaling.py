@@ -141,7 +141,7 @@ def total(demands: dict[str, Demand]) -> Demand:
 
 
 def share(demands: dict[str, Demand], *, most: int) -> dict[str, int]:
-    """Split the town's `most` over its pools: who works keeps its place, then oldest waits first."""
+    """Split the town's `most` over its pools: who works keeps its place, then the oldest wait."""
     places: dict[str, int] = {}
     left = most
     for pool, demand in demands.items():

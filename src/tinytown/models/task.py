@@ -9,7 +9,6 @@ import msgspec
 
 from tinytown.models.moves import Moves, one
 
-
 AGENTS: Final = ("claude", "codex", "opencode", "gemini", "command")
 """The coding CLIs a worker knows how to run."""
 

@@ -50,9 +50,7 @@ class Store:
         """How this process's loops live through an outage of Redis."""
         return self._connections.patience
 
-    def blocking(
-        self, purpose: str, *, block_seconds: float
-    ) -> AbstractAsyncContextManager[Redis]:
+    def blocking(self, purpose: str, *, block_seconds: float) -> AbstractAsyncContextManager[Redis]:
         """Lend a connection of its own for reads that block."""
         return self._connections.blocking(purpose, block_seconds=block_seconds)
 

@@ -1,4 +1,4 @@
-"""The access shelf: API keys by their digest, the town's own secret, replies to repeated requests."""
+"""The access shelf: API keys by their digest, the town's own secret, replies given before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import secrets
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import IdempotencyMismatch, InProgress, KeyNotFound
 from tinytown.models.key import Key, digest
@@ -14,6 +13,7 @@ from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.replies import DONE, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 REPLY_MS: Final = 86_400_000
 """How long an Idempotency-Key is remembered: 24 h (contract)."""
@@ -39,7 +39,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 class Access:
     """Reads and writes keys, secrets and replies."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's access records."""
         self._client = client
         self._keys = keys

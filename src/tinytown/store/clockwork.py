@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.models.scaling import Demand, WorkerCounts
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 _ROW = 11
 
@@ -33,7 +33,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class Clockwork:
     """Ticks, measures demand and reads counters."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's clock."""
         self._client = client
         self._keys = keys

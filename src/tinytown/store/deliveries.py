@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import DeliveryNotFound
 from tinytown.models.delivery import Attempt, Delivery, DueDelivery
@@ -16,6 +15,7 @@ from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.replies import DONE, NOT_YOURS, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 _ROW = 5
 
@@ -31,7 +31,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
 class Deliveries:
     """Reads and moves deliveries."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's deliveries."""
         self._client = client
         self._keys = keys
@@ -61,11 +61,9 @@ class Deliveries:
         )
         _, next_due, now, flat = reply
         rows = [flat[index : index + _ROW] for index in range(0, len(flat), _ROW)]
-        return Due(
-            deliveries=[records.due(row) for row in rows], next_due_ms=next_due, now_ms=now
-        )
+        return Due(deliveries=[records.due(row) for row in rows], next_due_ms=next_due, now_ms=now)
 
-    async def record(  # noqa: PLR0913 (a script's arguments)
+    async def record(
         self,
         delivery_id: str,
         attempt: Attempt,
@@ -120,9 +118,7 @@ class Deliveries:
     async def oldest_due_ms(self) -> int | None:
         """Say since when the oldest delivery is due; None when nothing is."""
         with store_errors():
-            rows = await self._client.zrange(
-                self._keys("deliveries_due"), 0, 0, withscores=True
-            )
+            rows = await self._client.zrange(self._keys("deliveries_due"), 0, 0, withscores=True)
         return int(rows[0][1]) if rows else None
 
     async def _page(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import TaskNotFound, TooLarge, WorkerNotFound
 from tinytown.models.mission import MissionState, Result
@@ -14,6 +13,7 @@ from tinytown.models.task import Claim
 from tinytown.store import records
 from tinytown.store.replies import DONE, MISSING, REFUSED, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 PATCH_BYTES: Final = 2 * 1024 * 1024
 """The largest patch kept in Redis; the branch holds what is larger."""
@@ -36,7 +36,7 @@ class Refused(msgspec.Struct, frozen=True):
 class Docket:
     """Claims, renews, settles and hands back tasks."""
 
-    def __init__(self, client: Redis, scripts: Scripts) -> None:
+    def __init__(self, client: Client, scripts: Scripts) -> None:
         """Work on one town's docket."""
         self._client = client
         self._scripts = scripts
@@ -78,7 +78,7 @@ class Docket:
             refuse(reply, WorkerNotFound, "worker", "renew")
         return str(reply[1])
 
-    async def settle(  # noqa: PLR0913 (a script's arguments)
+    async def settle(
         self,
         task_id: str,
         attempt: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import EndpointNotFound
 from tinytown.models.endpoint import EndpointRecord, EndpointState
@@ -11,6 +10,7 @@ from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.replies import DONE, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoints:
     """Reads, writes and moves endpoints."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's endpoints."""
         self._client = client
         self._keys = keys

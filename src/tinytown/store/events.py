@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import msgspec
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
 
 from tinytown.models.event import Event
 from tinytown.store import records
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
+from tinytown.store.wire import Client
 
 GROUP: Final = "notifiers"
 _STREAM_ID: Final = re.compile(r"^\d{1,20}(-\d{1,20})?$")
@@ -51,7 +51,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 class Events:
     """Reads the town's stream, a mission's history and its log."""
 
-    def __init__(self, client: Redis, keys: Keyring) -> None:
+    def __init__(self, client: Client, keys: Keyring) -> None:
         """Work on one town's events."""
         self._client = client
         self._keys = keys
@@ -75,7 +75,7 @@ class Events:
             rows = await self._client.xrange(self.stream, min=f"({stream_id}", count=limit)
         return [records.event(self._keys.town, id_, records.pairs(f)) for id_, f in rows]
 
-    async def tail(self, client: Redis, stream_id: str, *, block_ms: int) -> list[Event]:
+    async def tail(self, client: Client, stream_id: str, *, block_ms: int) -> list[Event]:
         """Block for the town's events after an id, with a connection of the caller's own."""
         with store_errors():
             reply = await client.xread({self.stream: stream_id}, block=block_ms, count=500)
@@ -104,7 +104,7 @@ class Events:
         return [self._line(id_, records.pairs(fields)) for id_, fields in rows]
 
     async def tail_log(
-        self, client: Redis, mission_id: str, stream_id: str, *, block_ms: int
+        self, client: Client, mission_id: str, stream_id: str, *, block_ms: int
     ) -> list[LogLine]:
         """Block for a mission's log after an id, with a connection of the caller's own."""
         stream = self._keys("mission_log", mission_id)
@@ -122,7 +122,7 @@ class Events:
                 raise
 
     async def consume(
-        self, client: Redis, consumer: str, *, block_ms: int, limit: int
+        self, client: Client, consumer: str, *, block_ms: int, limit: int
     ) -> list[Event]:
         """Block for events no notifier has seen; heals a lost group (after FLUSHALL)."""
         try:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import MissionNotFound, TooMany
 from tinytown.models.mission import Mission, MissionState, Result, StartMission
@@ -17,6 +16,7 @@ from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.replies import DONE, TOO_MANY, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 
 class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,13 +39,13 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Missions:
     """Reads and moves missions."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's missions."""
         self._client = client
         self._keys = keys
         self._scripts = scripts
 
-    async def start(  # noqa: PLR0913 (a script's arguments)
+    async def start(
         self,
         mission_id: str,
         spec: StartMission,
@@ -158,9 +158,7 @@ class Missions:
             ids = await self._client.zrevrange(index, start, start + limit)
         return list(ids[:limit]), len(ids) > limit
 
-    async def _slice_by_time(
-        self, index: str, cursor: str, limit: int
-    ) -> tuple[list[str], bool]:
+    async def _slice_by_time(self, index: str, cursor: str, limit: int) -> tuple[list[str], bool]:
         """Go on after a mission that has left the index meanwhile: its creation time is known."""
         created = await self._client.hget(self._keys("mission", cursor), "created_at")
         if created is None:

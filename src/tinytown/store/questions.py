@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import AlreadyAnswered, IllegalMove, QuestionNotFound
 from tinytown.models.question import Ask, OutcomeKind, Question, QuestionState
@@ -14,6 +13,7 @@ from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.replies import DONE, REFUSED, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 Asked = Literal["asked", "open", "known"]
 _ASKED: dict[int, Asked] = {1: "asked", 2: "open", 3: "known"}
@@ -32,7 +32,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Questions:
     """Reads and moves questions."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's questions."""
         self._client = client
         self._keys = keys

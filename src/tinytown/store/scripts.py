@@ -1,7 +1,7 @@
 """Loads the Lua scripts and runs them by name; a script's header is its signature.
 
 Every script is the prelude (key builders from keys.py, the tables of moves from models/, the
-bounds below, then `_town.lua`) followed by its own body. `run("settle_task", task=…, attempt=…)`
+bounds below, then `_town.lua` and `_clock.lua`) followed by its own body. `run("settle_task", task=…, attempt=…)`
 takes exactly the names of the header's ARGV line, so a wrapper and its script cannot drift apart.
 """
 
@@ -21,6 +21,9 @@ from tinytown.store.client import Script
 from tinytown.store.keys import Keyring, lua_builders
 
 Argument = str | int | float | bytes
+
+PRELUDE: Final = ("_town", "_clock")
+"""The shared texts, in the order in which they build on each other."""
 
 TABLES: Final[dict[str, Moves[Any, Any]]] = {
     "mission": mission.MOVES,
@@ -111,7 +114,7 @@ def parse_flags(source: str) -> str:
 
 
 def sources() -> dict[str, str]:
-    """Read every script's own text, by its name; the prelude is `_town`."""
+    """Read every text by its name: the scripts' bodies and the shared ones (PRELUDE)."""
     folder = resources.files("tinytown.store") / "lua"
     return {
         entry.name.removesuffix(".lua"): entry.read_text(encoding="utf-8")
@@ -128,9 +131,10 @@ class Scripts:
         self._client = client
         self._events = keys("events")
         texts = sources()
-        town = texts.pop("_town")
+        shared = [texts.pop(name) for name in PRELUDE]
         bounds = ", ".join(
-            f"{name} = {_lua_value(value)}" for name, value in msgspec.structs.asdict(limits).items()
+            f"{name} = {_lua_value(value)}"
+            for name, value in msgspec.structs.asdict(limits).items()
         )
         prelude = "\n".join(
             (
@@ -138,7 +142,7 @@ class Scripts:
                 lua_builders(),
                 _lua_tables(),
                 f"local LIMIT = {{ {bounds} }}",
-                town,
+                *shared,
             )
         )
         self._scripts: dict[str, Script] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import msgspec
-from redis.asyncio import Redis
 
 from tinytown.errors import WorkerNotFound
 from tinytown.models.worker import Worker, WorkerState
@@ -14,6 +14,7 @@ from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.replies import DONE, MISSING, refuse
 from tinytown.store.scripts import Scripts
+from tinytown.store.wire import Client
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 class Workers:
     """Reads and moves workers."""
 
-    def __init__(self, client: Redis, keys: Keyring, scripts: Scripts) -> None:
+    def __init__(self, client: Client, keys: Keyring, scripts: Scripts) -> None:
         """Work on one town's workers."""
         self._client = client
         self._keys = keys
@@ -81,7 +82,7 @@ class Workers:
         return self._keys("worker_inbox", worker_id)
 
     async def wait(
-        self, client: Redis, streams: dict[str, str], *, block_ms: int
+        self, client: Client, streams: dict[str, str], *, block_ms: int
     ) -> dict[str, list[tuple[str, dict[str, str]]]]:
         """Block on streams after the given ids with a connection of the caller's own."""
         with store_errors():

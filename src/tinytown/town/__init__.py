@@ -30,7 +30,7 @@ class TownRules(msgspec.Struct, frozen=True, kw_only=True):
 class Town:
     """One town's use-cases, gathered by noun."""
 
-    def __init__(  # noqa: PLR0913 (a composition: every part is given)
+    def __init__(
         self,
         store: Store,
         *,

@@ -12,6 +12,7 @@ from typing import Final
 
 import anyio
 
+from tinytown import clock
 from tinytown.models.event import Event
 from tinytown.store import Store
 from tinytown.town.hub import FellBehind, Hub
@@ -93,4 +94,4 @@ class Dispatcher:
         due_ms = event.data.get("expires_at_ms") or event.data.get("not_before_ms")
         if due_ms is None:
             return None
-        return float(due_ms) / 1000 - time.time()
+        return float(due_ms) / 1000 - clock.unix_seconds()

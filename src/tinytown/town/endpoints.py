@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
-from tinytown import ids
+from tinytown import clock, ids
 from tinytown.errors import EndpointNotFound, Invalid
 from tinytown.models.endpoint import Endpoint, EndpointPatch, EndpointRecord, NewEndpoint
 from tinytown.models.event import is_pattern
@@ -47,7 +46,7 @@ class EndpointDesk:
             url=self._vault.seal(new.url),
             name=new.name,
             events=new.events,
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            created_at=clock.written(clock.now()),
         )
         await self._store.endpoints.put(record)
         return await self.read(record.id)
@@ -83,9 +82,7 @@ class EndpointDesk:
         self._check(changes.get("url"), changes.get("events", ()))
         if "url" in changes:
             changes["url"] = self._vault.seal(changes["url"])
-        await self._store.endpoints.put(
-            msgspec.structs.replace(record, **changes), must_exist=True
-        )
+        await self._store.endpoints.put(msgspec.structs.replace(record, **changes), must_exist=True)
         return await self.read(endpoint_id)
 
     async def remove(self, endpoint_id: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from tinytown import ids
+from tinytown import clock, ids
 from tinytown.errors import KeyNotFound, Unauthenticated
 from tinytown.models.key import Actor, CreatedKey, Key, NewKey, digest, fresh_secret
 from tinytown.store import Store
@@ -38,17 +38,17 @@ class KeyDesk:
     async def make(self, new: NewKey, *, key_id: str | None = None) -> CreatedKey:
         """Make a key; this reply alone carries it."""
         secret = fresh_secret()
-        now = datetime.now(UTC)
+        now = clock.now()
         expires = (
             None
             if new.expires_in_seconds is None
-            else _written(now + timedelta(seconds=new.expires_in_seconds))
+            else clock.written(now + timedelta(seconds=new.expires_in_seconds))
         )
         stored = StoredKey(
             id=key_id or ids.new("key"),
             name=new.name,
             scopes=new.scopes,
-            created_at=_written(now),
+            created_at=clock.written(now),
             expires_at=expires,
             digest=digest(secret),
         )
@@ -79,12 +79,6 @@ class KeyDesk:
         key = await self._store.access.key_of(secret)
         if key is None:
             raise Unauthenticated("this key is not known here")
-        if key.expires_at is not None and datetime.fromisoformat(key.expires_at) <= datetime.now(
-            UTC
-        ):
+        if key.expires_at and datetime.fromisoformat(key.expires_at) <= clock.now():
             raise Unauthenticated("this key has expired")
         return Actor(id=key.id, name=key.name, scopes=frozenset(key.scopes))
-
-
-def _written(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

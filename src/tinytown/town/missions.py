@@ -66,9 +66,7 @@ class MissionDesk:
         """List missions, newest first."""
         if cursor is not None and not ids.is_id("mission", cursor):
             raise Invalid("the cursor is not one this list gave")
-        return await self._store.missions.page(
-            state=state, label=label, cursor=cursor, limit=limit
-        )
+        return await self._store.missions.page(state=state, label=label, cursor=cursor, limit=limit)
 
     async def cancel(self, mission_id: str, actor: Actor) -> Mission:
         """End a mission with all its tasks."""

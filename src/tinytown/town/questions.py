@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tinytown import ids
+from tinytown import clock, ids
 from tinytown.errors import Invalid, QuestionNotFound
 from tinytown.links import AnswerLink, AnswerLinks
 from tinytown.models.question import TEXT_BYTES, Question
@@ -40,14 +40,12 @@ class QuestionDesk:
         answer the question does not offer.
         """
         question = await self.read(question_id)
-        await self._store.questions.answer(
-            question_id, fitting(question, answer), by=by, via=via
-        )
+        await self._store.questions.answer(question_id, fitting(question, answer), by=by, via=via)
         return await self.read(question_id)
 
     def open_link(self, token: str) -> AnswerLink:
         """Check an answer link's token; raises NotFound or Gone."""
-        return self._links.verify(token)
+        return self._links.verify(token, now=clock.unix_seconds())
 
 
 def fitting(question: Question, answer: str) -> str:
@@ -60,7 +58,5 @@ def fitting(question: Question, answer: str) -> str:
     by_fold = {option.strip().casefold(): option for option in options}
     found = by_fold.get(answer.strip().casefold())
     if found is None:
-        raise Invalid(
-            f"the answer must be one of: {', '.join(options)}", options=list(options)
-        )
+        raise Invalid(f"the answer must be one of: {', '.join(options)}", options=list(options))
     return found

@@ -1,0 +1,95 @@
+-- The clock's half of every script: what happens to a record when its time has come.
+-- It stands below _town.lua, whose moves it uses; `tick` and `claim_task` run it.
+
+local DUE = {}
+
+function DUE.lease(id) lose_lease(id, 'its worker went silent') end
+
+function DUE.later(id)
+  local task = task_of(id)
+  redis.call('ZREM', K.timers, 'later:' .. id)
+  if task.state ~= 'pending' or task.deferred ~= '1' then return end
+  local mission = mission_of(task.mission)
+  if mission.paused == '1' then return end
+  undefer(id, task)
+  make_ready(id, task, mission, 'task.queued', {})
+end
+
+function DUE.question(id)
+  local question = question_of(id)
+  redis.call('ZREM', K.timers, 'question:' .. id)
+  if not allowed('question', 'expire', question.state) then return end
+  if question.has_default == '1' then
+    resolve_question(id, question, 'expired', 'defaulted', question.default, '', '')
+  else
+    resolve_question(id, question, 'expired', 'no_answer', '', '', '')
+  end
+end
+
+local function forget_worker(id, pool)
+  for _, priority in ipairs({ 'high', 'normal', 'low' }) do
+    redis.pcall('XGROUP', 'DELCONSUMER', K.docket(pool, priority), 'workers', id)
+  end
+end
+
+-- A worker that went silent. Its task is taken back here too: the lease may run a little longer.
+function DUE.worker(id)
+  local worker = worker_of(id)
+  redis.call('ZREM', K.timers, 'worker:' .. id)
+  if not allowed('worker', 'lose', worker.state) then return end
+  worker_to(id, worker, 'lost', 'stopped_at', now)
+  emit('worker.lost', '', worker.task, cjson.encode({ worker = id, task = worker.task }))
+  if worker.task ~= '' then
+    local task = task_of(worker.task)
+    if task.worker == id then lose_lease(worker.task, 'its worker went silent') end
+  end
+  for pool in string.gmatch(redis.call('HGET', K.worker(id), 'pools') or '', '%S+') do
+    forget_worker(id, pool)
+  end
+  redis.call('ZADD', K.timers, now + LIMIT.gone_ms, 'gone:' .. id)
+end
+
+function DUE.gone(id)
+  local worker = worker_of(id)
+  redis.call('ZREM', K.timers, 'gone:' .. id)
+  redis.call('ZREM', K.workers, id)
+  if worker.state == 'lost' or worker.state == 'stopped' then
+    gauge('workers:' .. worker.pool .. ':' .. worker.state, -1)
+    redis.call('DEL', K.worker(id), K.worker_inbox(id))
+  end
+end
+
+-- Retention: an ended mission leaves the indexes and its keys go.
+function DUE.retire(id)
+  redis.call('ZREM', K.timers, 'retire:' .. id)
+  local mission = some(K.mission(id), 'state', 'labels')
+  if mission.state == '' then
+    redis.call('ZREM', K.missions, id)
+    return
+  end
+  for _, task in ipairs(task_ids(id)) do
+    local state = redis.call('HMGET', K.task(task), 'pool', 'state')
+    gauge('tasks:' .. state[1] .. ':' .. state[2], -1)
+    redis.call('UNLINK', K.task(task), K.task_patch(task), K.task_asked(task))
+  end
+  for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
+    redis.call('UNLINK', K.question(question))
+  end
+  redis.call('ZREM', K.missions, id)
+  redis.call('ZREM', K.missions_by_state(mission.state), id)
+  for _, label in ipairs(cjson.decode(mission.labels)) do
+    redis.call('ZREM', K.missions_by_label(redis.sha1hex(label)), id)
+  end
+  redis.call('UNLINK', K.mission(id), K.mission_tasks(id), K.mission_events(id),
+    K.mission_log(id), K.mission_messages(id), K.mission_questions(id))
+end
+
+-- Handles what is due, oldest first; leases lost while nobody ticked are taken back here too.
+local function run_timers(limit)
+  local due = redis.call('ZRANGEBYSCORE', K.timers, '-inf', now, 'LIMIT', 0, limit)
+  for _, member in ipairs(due) do
+    local kind, id = string.match(member, '^(%w+):(.+)$')
+    DUE[kind](id)
+  end
+  return #due
+end
