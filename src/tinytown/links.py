@@ -133,7 +133,7 @@ class AnswerLinks:
 
     def _derive(self, key: str | bytes) -> _Key:
         raw = key.encode() if isinstance(key, str) else key
-        if len(raw) < 16:  # noqa: PLR2004 - 128 bits, as strong as the signature is meant to be
+        if len(raw) < 16:  # 128 bits, about as strong as the signature
             message = "a key that signs answer links needs 16 bytes or more"
             raise ValueError(message)
         # The same secret also encrypts at rest, so each use has a key of its own.
