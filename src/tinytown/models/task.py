@@ -123,4 +123,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     time_limit_seconds: float | None
     messages: tuple[Message, ...] = ()
     earlier: tuple[str, ...] = ()
-    """Ids of the tasks this one builds on, in the order they finished."""
+    """Ids of the tasks this one builds on, each after those it builds on itself."""
+    leads: bool = False
+    """Whether other tasks build on this one."""

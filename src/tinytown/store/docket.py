@@ -88,6 +88,7 @@ class Docket:
         reason: str,
         result: Result,
         patch: bytes,
+        bundle: bytes = b"",
     ) -> MissionState:
         """End a task; safe to repeat. Raises LeaseLost, TaskNotFound, TooLarge."""
         if len(patch) > PATCH_BYTES:
@@ -102,6 +103,7 @@ class Docket:
             reason=reason,
             result=msgspec.json.encode(kept),
             patch=patch,
+            bundle=bundle,
             input_tokens=result.input_tokens,
             output_tokens=result.output_tokens,
             cost_micros=round((result.cost_usd or 0) * 1_000_000),

@@ -68,6 +68,8 @@ KEYS: Final = (
         "missions with a label `name=value` by creation time"),
     Key("task", "task:<id>", "hash", "mission", "every task move", "a task, its lease and outcome"),
     Key("task_patch", "task:<id>:patch", "string", "mission", "settle_task", "its patch; bounded"),
+    Key("task_bundle", "task:<id>:bundle", "string", "mission", "settle_task",
+        "its work as a git bundle, where no remote carries it to the next task; bounded"),
     Key("task_asked", "task:<id>:asked", "hash", "mission", "ask_question",
         "digest of what was asked -> question id"),
     Key("worker", "worker:<id>", "hash", "expires", "register, claim, renew, settle, leave",

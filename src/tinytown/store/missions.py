@@ -183,12 +183,12 @@ class Missions:
                 found.append((task.id, msgspec.structs.replace(result, patch=patch)))
         return found
 
-    async def patches(self, task_ids: Sequence[str]) -> list[bytes]:
-        """Read the patches of tasks, in order; a task without one is left out."""
+    async def bundles(self, task_ids: Sequence[str]) -> list[bytes]:
+        """Read the bundles of tasks, in order; a task without one is left out."""
         if not task_ids:
             return []
         with store_errors():
-            texts = await self._client.mget([self._keys("task_patch", id_) for id_ in task_ids])
+            texts = await self._client.mget([self._keys("task_bundle", id_) for id_ in task_ids])
         return [text.encode("utf-8", "surrogateescape") for text in texts if text]
 
     def _moved(self, reply: Any, move: str) -> MissionState:

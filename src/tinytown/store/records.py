@@ -120,6 +120,7 @@ def claim(reply: Sequence[Any]) -> Claim:
         time_limit_seconds=spec.time_limit_seconds,
         messages=tuple(message(text) for text in messages),
         earlier=tuple(fields["after"].split()),
+        leads=bool(fields["dependents"]),
     )
 
 

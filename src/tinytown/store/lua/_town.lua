@@ -115,6 +115,7 @@ local function expire_mission(id)
   for _, task in ipairs(task_ids(id)) do
     redis.call('PEXPIRE', K.task(task), ttl)
     redis.call('PEXPIRE', K.task_patch(task), ttl)
+    redis.call('PEXPIRE', K.task_bundle(task), ttl)
     redis.call('PEXPIRE', K.task_asked(task), ttl)
   end
   for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do

@@ -21,7 +21,8 @@ end
 local again = {}
 for _, task_id in ipairs(task_ids(id)) do
   local task = task_of(task_id)
-  for _, key in ipairs({ K.task(task_id), K.task_patch(task_id), K.task_asked(task_id) }) do
+  for _, key in ipairs({ K.task(task_id), K.task_patch(task_id), K.task_bundle(task_id),
+    K.task_asked(task_id) }) do
     redis.call('PERSIST', key)
   end
   if task.state ~= 'completed' then

@@ -1,12 +1,12 @@
 -- settle_task: the holder of the lease ends its task, completed or failed; what waited for it moves.
 -- KEYS: events
 -- ARGV: now, task, attempt, outcome (completed|failed), summary, reason, result (JSON), patch,
---   input_tokens, output_tokens, cost_micros
+--   bundle, input_tokens, output_tokens, cost_micros
 -- Returns: {1, mission state} done, also when repeated by the same attempt ·
 --   {-2} the lease is not its own any more · {-1} unknown task
 -- Events: task.completed|task.failed, task.queued, question.withdrawn, mission.completed|failed
-local id, attempt, outcome, summary, reason, result, patch =
-  ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local id, attempt, outcome, summary, reason, result, patch, bundle =
+  ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local task = task_of(id)
 if task.state == '' then return { -1 } end
 local mission = mission_of(task.mission)
@@ -18,9 +18,10 @@ local busy_ms = now - tonumber(task.claimed_at)
 local dropped = end_task(id, task, mission, outcome, 'summary', summary, 'reason', reason,
   'result', result)
 if patch ~= '' then redis.call('SET', K.task_patch(id), patch) end
-count('tokens:input', ARGV[9])
-count('tokens:output', ARGV[10])
-count('cost_micros', ARGV[11])
+if bundle ~= '' then redis.call('SET', K.task_bundle(id), bundle) end
+count('tokens:input', ARGV[10])
+count('tokens:output', ARGV[11])
+count('cost_micros', ARGV[12])
 
 local facts = { name = task.name, worker = worker, attempt = tonumber(attempt), summary = summary,
   duration_seconds = busy_ms / 1000 }
