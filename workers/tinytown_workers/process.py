@@ -242,7 +242,7 @@ class _Supervision:
         stdin: int | IO[bytes] = subprocess.DEVNULL
         if self._launch.stdin is not None:
             # A file, not a pipe: no writer to wait for, and the end of file is always there.
-            spool = stack.enter_context(tempfile.TemporaryFile())
+            spool = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it has one
             spool.write(self._launch.stdin)
             spool.seek(0)
             stdin = spool

@@ -56,8 +56,8 @@ _SWITCHES: Final = {
 
 # Tools that leave the workspace, outlive the turn, or ask at a terminal where nobody sits.
 _UNFIT: Final = (
-    "AskUserQuestion", "CronCreate", "CronDelete", "CronList", "EnterWorktree", "ExitWorktree",
-    "ListAgents", "ScheduleWakeup",
+    "AskUserQuestion", "CronCreate", "CronDelete", "CronList", "EnterPlanMode", "EnterWorktree",
+    "ExitPlanMode", "ExitWorktree", "ListAgents", "ScheduleWakeup",
 )  # fmt: skip
 
 _LOGIN: Final = ".claude/.credentials.json"
@@ -88,9 +88,9 @@ class Claude:
             secrets=home.secrets_of(keys),
         )
 
-    def reader(self) -> ClaudeReader:
+    def reader(self, turn: Turn) -> ClaudeReader:
         """Begin to read one turn."""
-        return ClaudeReader(self.name)
+        return ClaudeReader(self.name, turn.spent)
 
     def session_files(self, turn: Turn, session_id: str) -> Sequence[Path]:
         """Find the transcript, kept under a name made of the working directory."""
@@ -101,17 +101,18 @@ class Claude:
 
 def _arguments(turn: Turn) -> Iterator[str]:
     yield from ("-p", "--output-format", "stream-json", "--verbose", "--strict-mcp-config")
-    yield from ("--disallowedTools", ",".join(_UNFIT))
-    if turn.permissions == "bypass":
-        yield from ("--permission-mode", "bypassPermissions")
-    else:
-        yield from ("--permission-mode", "acceptEdits")
+    asks = turn.permissions == "ask"
+    yield from ("--permission-mode", "acceptEdits" if asks else "bypassPermissions")
+    unfit = list(_UNFIT)
     if turn.mcp is not None:
-        name = turn.mcp.name
+        tools = f"mcp__{turn.mcp.name}__"
         yield from ("--mcp-config", _mcp_config(turn.mcp))
-        yield from ("--allowedTools", f"mcp__{name}__ask_human,mcp__{name}__report_progress")
-        if turn.permissions == "ask":
-            yield from ("--permission-prompt-tool", f"mcp__{name}__approve")
+        yield from ("--allowedTools", f"{tools}ask_human,{tools}report_progress")
+        if asks:
+            yield from ("--permission-prompt-tool", f"{tools}approve")
+        else:
+            unfit.append(f"{tools}approve")  # without prompts the model would only wonder at it
+    yield from ("--disallowedTools", ",".join(unfit))
     if turn.model:
         yield from ("--model", turn.model)
     if turn.budget_usd is not None:
@@ -188,10 +189,13 @@ class ClaudeReader(JsonReader):
     def _result(self, entry: dict[str, Any]) -> Iterator[AgentEvent]:
         usage = dig(entry, "usage")
         read = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        cost = number_at(entry, "total_cost_usd")
+        if cost is not None:  # of the whole session, unlike the tokens
+            cost = max(0.0, cost - (self.spent.cost_usd or 0.0))
         yield Usage(
             input_tokens=sum(count_at(usage, name) for name in read),
             output_tokens=count_at(usage, "output_tokens"),
-            cost_usd=number_at(entry, "total_cost_usd"),
+            cost_usd=cost,
         )
         subtype, spoken = text_at(entry, "subtype"), text_at(entry, "result")
         ok = subtype == "success" and dig(entry, "is_error") is not True

@@ -76,9 +76,9 @@ class Codex:
             secrets=home.secrets_of(keys),
         )
 
-    def reader(self) -> CodexReader:
+    def reader(self, turn: Turn) -> CodexReader:
         """Begin to read one turn."""
-        return CodexReader(self.name)
+        return CodexReader(self.name, turn.spent)
 
     def session_files(self, turn: Turn, session_id: str) -> Sequence[Path]:
         """Find the rollout, kept by date with the session's id at the end of its name."""
@@ -136,6 +136,11 @@ def _quoted(value: Any) -> str:
 class CodexReader(JsonReader):
     """Reads the JSON lines of `codex exec --json`."""
 
+    def __init__(self, name: str, spent: Usage) -> None:
+        """Begin with no tool running; some items are only ever reported as completed."""
+        super().__init__(name, spent)
+        self._open: set[str] = set()
+
     def translate(self, entry: dict[str, Any]) -> Iterator[AgentEvent]:
         """Turn one object of the stream into events."""
         match text_at(entry, "type"):
@@ -146,9 +151,11 @@ class CodexReader(JsonReader):
             case "item.completed":
                 yield from self._item(dig(entry, "item"), done=True)
             case "turn.completed":
+                # It tells the whole session's tokens, also after a resume.
+                read, written = (count_at(entry, "usage", name) for name in _TOKENS)
                 yield Usage(
-                    input_tokens=count_at(entry, "usage", "input_tokens"),
-                    output_tokens=count_at(entry, "usage", "output_tokens"),
+                    input_tokens=max(0, read - self.spent.input_tokens),
+                    output_tokens=max(0, written - self.spent.output_tokens),
                 )
                 yield turn_ended(ok=True, summary=self.last_message)
             case "turn.failed":
@@ -174,10 +181,8 @@ class CodexReader(JsonReader):
                 self._open.discard(item_id)
                 yield tool_ended(item_id, result, ok=_worked(item))
 
-    def __init__(self, name: str) -> None:
-        """Begin with no tool running; some items are only ever reported as completed."""
-        super().__init__(name)
-        self._open: set[str] = set()
+
+_TOKENS: Final = ("input_tokens", "output_tokens")
 
 
 def _worked(item: Any) -> bool:

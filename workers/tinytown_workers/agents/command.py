@@ -53,7 +53,7 @@ class Command:
             stdin=turn.prompt.encode(),
         )
 
-    def reader(self) -> CommandReader:
+    def reader(self, turn: Turn) -> CommandReader:  # noqa: ARG002 - contract
         """Begin to read one run."""
         return CommandReader()
 

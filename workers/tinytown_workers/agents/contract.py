@@ -53,6 +53,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """The session to go on with: the id an earlier turn's `SessionStarted` named."""
     model: str | None = None
     budget_usd: float | None = None
+    """The most this turn may cost."""
+    spent: Usage = Usage()
+    """What the session's earlier turns used, added up: some CLIs only tell totals of a session."""
     permissions: Permissions = "bypass"
     rules: str = ""
     """Standing orders beside the prompt, given where the CLI keeps such things."""
@@ -76,6 +79,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Why it failed; empty when `ok`."""
     session_id: str | None = None
     usage: Usage = Usage()
+    """Of this turn alone."""
     exit: Exit | None = None
     """None when the CLI could not be started at all."""
 
@@ -113,7 +117,7 @@ class AgentCli(Protocol):
         Raises AgentMissing when the CLI is not on the PATH of this worker.
         """
 
-    def reader(self) -> Reader:
+    def reader(self, turn: Turn) -> Reader:
         """Begin to read one turn."""
 
     def session_files(self, turn: Turn, session_id: str) -> Sequence[Path]:

@@ -51,7 +51,7 @@ class ToolEnded(_Event, frozen=True, tag="tool_ended"):
 
 
 class Usage(_Event, frozen=True, tag="usage"):
-    """What this turn has used so far: totals, not deltas; `cost_usd` only where the CLI tells."""
+    """What this turn has used so far, not since the last event; `cost_usd` where the CLI tells."""
 
     input_tokens: int = 0
     output_tokens: int = 0

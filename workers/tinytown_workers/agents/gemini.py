@@ -74,7 +74,7 @@ class Gemini:
             secrets=home.secrets_of(keys),
         )
 
-    def reader(self) -> GeminiReader:
+    def reader(self, turn: Turn) -> GeminiReader:  # noqa: ARG002 - contract
         """Begin to read one turn."""
         return GeminiReader(self.name)
 

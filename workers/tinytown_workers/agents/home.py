@@ -62,7 +62,6 @@ def environment(turn: Turn, vendor: Iterable[str], switches: Mapping[str, str]) 
     env["TINYTOWN_TASK_ID"] = turn.task_id
     env["TINYTOWN_ATTEMPT"] = str(turn.attempt)
     env["GIT_TERMINAL_PROMPT"] = "0"  # nobody is there to type a password
-    env["CI"] = "true"  # tools that would ask or animate do neither
     return env | dict(switches) | dict(turn.env)
 
 

@@ -76,7 +76,7 @@ class Opencode:
             secrets=home.secrets_of(keys),
         )
 
-    def reader(self) -> OpencodeReader:
+    def reader(self, turn: Turn) -> OpencodeReader:  # noqa: ARG002 - contract
         """Begin to read one turn."""
         return OpencodeReader(self.name)
 

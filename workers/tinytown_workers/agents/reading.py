@@ -30,9 +30,10 @@ class JsonReader:
     Subclasses write `translate`; it gets any JSON object at all, so it digs and never indexes.
     """
 
-    def __init__(self, name: str) -> None:
-        """Begin to read the CLI of that name."""
+    def __init__(self, name: str, spent: Usage | None = None) -> None:
+        """Begin to read the CLI of that name; `spent` is what its session used before."""
         self.name = name
+        self.spent = spent or Usage()
         self.session_id: str | None = None
         self.last_message = ""
         self.usage = Usage()

@@ -73,7 +73,7 @@ class _Running:
         self.turn = turn
         self.limits = limits
         self.pulse = pulse
-        self.reader = agent.reader()
+        self.reader = agent.reader(turn)
         self.deaf = ""
         self._on_event = on_event
         self._secrets = secrets
