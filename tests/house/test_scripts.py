@@ -13,7 +13,7 @@ from house.tree import parsed, place, rooms
 from tinytown.models.event import TYPES
 from tinytown.store.scripts import parse_arguments, sources
 
-SCRIPTS = {name: text for name, text in sources().items() if name != "_town"}
+SCRIPTS = {name: text for name, text in sources().items() if not name.startswith("_")}
 HEADER = re.compile(
     r"-- (?P<name>\w+): (?P<sentence>[^\n]+(?:\n-- (?!\w+: )[^\n]+)*[.!])\n"
     r"(?:-- flags: (?P<flags>[a-z, -]+)\n)?"
