@@ -71,7 +71,6 @@ class Claude:
 
     def launch(self, turn: Turn) -> Launch:
         """Say how to start it; nothing but its login and profiles is written."""
-        home.private_home(turn)
         vendor = [*_VENDOR, *_CLOUDS]
         for switch, names in _CLOUDS.items():
             if turn.inherited.get(switch):

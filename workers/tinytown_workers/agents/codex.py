@@ -51,7 +51,6 @@ class Codex:
 
     def launch(self, turn: Turn) -> Launch:
         """Write config.toml and say how to start it."""
-        home.private_home(turn)
         keys = home.vendor_keys(turn, _VENDOR)
         switches = {"CODEX_HOME": str(turn.home / ".codex")}
         if "CODEX_API_KEY" not in keys and "OPENAI_API_KEY" in keys:

@@ -17,7 +17,6 @@ from tinytown_workers.lines import Line
 from tinytown_workers.process import Exit, Launch
 
 _SUMMARY_CHARS: Final = 4_000  # the end of the output: where programs say what came of it
-GOAL_FILE: Final = "goal"
 
 
 class Command:
@@ -38,11 +37,8 @@ class Command:
             raise Invalid("TINYTOWN_AGENT_COMMAND names no program")
 
     def launch(self, turn: Turn) -> Launch:
-        """Write the goal's file; the same bytes go to standard input."""
-        home.private_home(turn)
-        goal = turn.home / GOAL_FILE
-        home.write(goal, turn.prompt)
-        env = home.environment(turn, (), {"TINYTOWN_GOAL_FILE": str(goal)})
+        """Say how to start it; the goal's bytes go in (TINYTOWN_GOAL_FILE is the sandbox's)."""
+        env = home.environment(turn, (), {})
         # A path with a slash is meant from the workspace; a bare name is looked up on PATH.
         first = self._argv[0]
         program = first if "/" in first else home.program(first, env)

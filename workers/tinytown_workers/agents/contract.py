@@ -34,20 +34,18 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt for one session: everything an adapter may use to start its CLI.
-
-    `inherited` is the worker's environment, from which only harmless names and the CLI vendor's
-    own keys are taken; `env` is what the session adds. `home` is private to the task and lives
-    as long as its session; `login_home` is where a person's own login of the CLI may be found.
-    """
+    """One prompt for one session: everything an adapter may use to start its CLI."""
 
     prompt: str
+    """What the CLI is asked to do, unchanged: it travels on standard input."""
     workspace: Path
+    """Where it works; sessions are filed under this path, so it is the same on every worker."""
     home: Path
+    """Private to the task; lives as long as its session."""
+    env: Mapping[str, str]
+    """The surroundings the sandbox made: PATH, HOME, TMPDIR, the session's ids. All of it."""
     inherited: Mapping[str, str]
-    env: Mapping[str, str] = {}
-    bin: Path | None = None
-    """A directory to put first on PATH; holds `tt`."""
+    """The worker's environment, from which only the network's and the vendor's names pass."""
     mcp: McpServer | None = None
     resume: str | None = None
     """The session to go on with: the id an earlier turn's `SessionStarted` named."""
@@ -59,14 +57,12 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     permissions: Permissions = "bypass"
     rules: str = ""
     """Standing orders beside the prompt, given where the CLI keeps such things."""
-    mission_id: str = ""
-    task_id: str = ""
-    attempt: int = 1
     login_home: Path | None = None
+    """The home of the person whose machine this is, whose login the CLI may use."""
 
     def __repr__(self) -> str:
         """Show which turn it is, never the environments: they hold keys."""
-        return f"Turn(task={self.task_id!r}, attempt={self.attempt}, resume={self.resume!r})"
+        return f"Turn(workspace={str(self.workspace)!r}, resume={self.resume!r})"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,7 +50,6 @@ class Gemini:
 
     def launch(self, turn: Turn) -> Launch:
         """Write settings.json and GEMINI.md and say how to start it."""
-        home.private_home(turn)
         keys = home.vendor_keys(turn, _VENDOR)
         env = home.environment(turn, _VENDOR, _SWITCHES)
         folder = turn.home / ".gemini"

@@ -53,7 +53,6 @@ class Opencode:
 
     def launch(self, turn: Turn) -> Launch:
         """Write opencode.json and AGENTS.md and say how to start it."""
-        home.private_home(turn)
         keys = home.vendor_keys(turn, _VENDOR)
         env = home.environment(turn, _VENDOR, _SWITCHES)
         home.borrow_login(turn, _LOGIN)

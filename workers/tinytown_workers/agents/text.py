@@ -42,6 +42,11 @@ def clean_end(data: bytes, limit: int) -> str:
     return text.partition("\n")[2].strip() or text
 
 
+def last_lines(data: bytes, limit: int) -> str:
+    """Keep the last three lines of some output: programs name the cause last."""
+    return "\n".join(clean_end(data, limit).splitlines()[-3:])
+
+
 def decode(line: Line) -> dict[str, Any] | None:
     """Read one JSON object; None for anything else. Invalid UTF-8 inside it is replaced."""
     for data in (line.data, line.data.decode(errors="replace")):

@@ -13,7 +13,7 @@ from typing import Final
 
 from tinytown_workers.agents.contract import Verdict
 from tinytown_workers.agents.events import TurnEnded, Usage
-from tinytown_workers.agents.text import clean_end
+from tinytown_workers.agents.text import last_lines
 from tinytown_workers.process import Exit, Why
 
 _API_ERROR: Final = re.compile(r"^\[?API Error")
@@ -69,7 +69,7 @@ def describe_exit(ended: Exit) -> str:
 def _fault(name: str, ended: Exit, last_word: TurnEnded | None, spoken: str) -> str:
     if reason := stopped(name, ended):
         return reason
-    words = clean_end(ended.stderr_tail, REASON_CHARS // 2)
+    words = last_lines(ended.stderr_tail, REASON_CHARS // 2)
     appendix = f": {words}" if words else ""
     if last_word is None:
         return f"{name} ended {describe_exit(ended)} in the middle of its turn{appendix}"
