@@ -43,6 +43,9 @@ _REFUSALS: Final[dict[str, tuple[str, float]]] = {
     "DENIED": ("Redis refuses our connection", 30),
 }
 
+# The part of a MISCONF that tells a person what to do.
+_DISK_REASONS: Final = ("No space left on device", "Disk quota exceeded", "File too large")
+
 
 def outage(error: BaseException) -> StoreUnavailable | None:
     """Translate a Redis error that means "not now"; None for a mistake of ours."""
@@ -61,7 +64,11 @@ def outage(error: BaseException) -> StoreUnavailable | None:
         said = ("Redis does not answer in time", 2)
     if said is None and isinstance(error, redis_errors.InvalidResponse):
         said = ("Redis answered in another language", 5)
-    return StoreUnavailable(said[0], retry_after_seconds=said[1]) if said else None
+    if said is None:
+        return None
+    reason = next((sign for sign in _DISK_REASONS if sign in str(error)), None)
+    detail = f"{said[0]}: {reason}" if reason else said[0]
+    return StoreUnavailable(detail, retry_after_seconds=said[1])
 
 
 def reply_word(error: BaseException) -> str:
