@@ -7,12 +7,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 
 import anyio
+import hypothesis
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from leaks import key_leaks
 from servers import RedisServer
+
+# How long one example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile("everyday", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("everyday")
 
 
 @pytest.fixture(scope="session")
