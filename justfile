@@ -76,7 +76,7 @@ cov *args:
 # hypothesis with ten times the examples
 [group("every day")]
 props *args:
-    pytest -n 2 --hypothesis-profile thorough --timeout 600 tests/models tests/store {{ args }}
+    pytest -n 2 --hypothesis-profile thorough --timeout 600 {{ args }} $(grep -rl --include='test_*.py' hypothesis tests)
 
 # a throw-away redis-server on a socket; Ctrl-C ends it
 [group("run")]

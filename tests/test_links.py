@@ -138,3 +138,12 @@ def test_what_does_not_fit_into_a_link_is_refused(
 def test_weak_keys_are_refused(keys: list[str]) -> None:
     with pytest.raises(ValueError, match="key"):
         AnswerLinks(town="main", keys=keys)
+
+
+def test_the_plain_base64_spelling_of_a_token_is_refused() -> None:
+    tokens = (LINKS.make(QUESTION, expires_at=time) for time in range(2_000_000_000, 2_000_001_000))
+    token = next(token for token in tokens if "_" in token and "-" in token)
+
+    for letter, other in (("_", "/"), ("-", "+")):
+        with pytest.raises(NotFound):
+            LINKS.verify(token.replace(letter, other), now=0)

@@ -154,7 +154,8 @@ def _unknown() -> NotFound:
 
 
 def _decode(token: str) -> bytes:
-    if len(token) != TOKEN_LENGTH or not token.isascii():
+    # b64decode takes `+` and `/` for `-` and `_` too: that would be a second spelling.
+    if len(token) != TOKEN_LENGTH or not token.isascii() or "+" in token or "/" in token:
         raise _unknown()
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True)
