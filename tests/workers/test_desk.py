@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,6 @@ from tinytown.models.task import Message
 from tinytown_workers import desk as desk_room
 from tinytown_workers.desk import AskReply, Desk, open_desk
 from tinytown_workers.desk_client import Call, DeskGone, DeskRefused
-
-
-@pytest.fixture
-def person() -> Person:
-    return Person()
-
-
-@pytest.fixture
-async def desk(tmp_path: Path, person: Person) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path / "desk", person) as opened:
-        yield opened
 
 
 def question(text: str = "Red or blue?", **more: Any) -> dict[str, Any]:

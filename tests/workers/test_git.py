@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from repositories import GitOverHttp, git, git_host, make_origin
+from repositories import GitOverHttp, git, git_host
 from tinytown_workers.git import Git, GitError, remote
-from tinytown_workers.room import Room, open_room
+from tinytown_workers.room import Room
 from tinytown_workers.workspace import Plan, Workspace, WorkspaceFailed
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    return make_origin(tmp_path / "origin")
-
-
-@pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_room(tmp_path / "root", "tsk_1") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from repositories import git, make_origin
+from repositories import git
 from tinytown_workers import workspace
 from tinytown_workers.git import Git
 from tinytown_workers.room import Room, open_room
 from tinytown_workers.workspace import Harvest, Plan, Workspace, WorkspaceFailed
-
-
-@pytest.fixture
-def origin(tmp_path: Path) -> Path:
-    return make_origin(tmp_path / "origin")
-
-
-@pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_room(tmp_path / "root", "tsk_1") as opened:
-        yield opened
 
 
 def space(room: Room, repo: Path | str | None, **plan: object) -> Workspace:

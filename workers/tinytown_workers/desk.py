@@ -216,6 +216,7 @@ class Desk:
                 return
         if isinstance(waiting.reply, Exception):
             raise waiting.reply
+        waiting.reply = self._with_messages(waiting.reply, ask)
         try:
             if await _send(stream, waiting.reply) and await _confirmed(lines):
                 waiting.confirmed = True
@@ -223,6 +224,15 @@ class Desk:
         finally:
             if not waiting.confirmed:
                 self._keep(key, waiting.reply)
+
+    def _with_messages(self, reply: AskReply, ask: Ask) -> AskReply:
+        """Let the reply carry what people wrote; the answer to a permission prompt cannot."""
+        if ask.kind == "approval":
+            self._unread.extend(reply.messages)
+            return msgspec.structs.replace(reply, messages=())
+        messages = (*self._unread, *reply.messages)
+        self._unread.clear()
+        return msgspec.structs.replace(reply, messages=messages)
 
     def _apart(self, ask: Ask) -> Ask:
         """Keep identical approvals that wait at the same time apart: each is spent once."""
