@@ -47,7 +47,7 @@ _LOOKS: Final[dict[str, tuple[str, Priority, str]]] = {
 }
 _ASKING: Final = frozenset({"question.asked", "question.reminded"})
 # Facts of an event's data that a person may like to read, in this order.
-_FACTS: Final = ("summary", "reason", "error", "answer", "text", "name", "worker", "state")
+_FACTS: Final = ("summary", "reason", "error", "answer", "text", "name", "worker")
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,8 +199,8 @@ def _outcome(event: Event, mission: Mission | None) -> str:
     facts = _facts(event)
     result = mission.result if mission else None
     if event.type != "mission.completed" or result is None:
-        reason = plain(mission.reason) if mission and mission.reason else ""
-        return facts or reason
+        reason = mission.reason if mission else None
+        return plain(reason) if reason else facts
     changed = result.files_changed
     files = f"{changed} file{'' if changed == 1 else 's'} changed" if changed else ""
     branch = f"Branch {line(result.branch)}" if result.branch else ""

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from fakes.http import Recorder
 from fakes.ntfy import NtfyServer
 from fakes.ntfy_actions import NtfyError, parse_actions
 from fakes.phone import Phone
+from fakes.web import Recorder
 
 
 def request(

@@ -7,9 +7,9 @@ import threading
 import anyio
 import pytest
 
-from fakes.http import Recorder
 from fakes.messages import MakeMessage
 from fakes.ntfy import NtfyServer
+from fakes.web import Recorder
 from tinytown_notifiers.sinks import Button, Delivered, Priority
 from tinytown_notifiers.sinks.push import PushSink
 

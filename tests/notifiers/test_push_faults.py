@@ -13,9 +13,9 @@ from email.utils import format_datetime
 import anyio
 import pytest
 
-from fakes.http import Recorder
 from fakes.messages import MakeMessage
 from fakes.ntfy import Fault, NtfyServer
+from fakes.web import Recorder
 from tinytown import logs
 from tinytown.errors import Invalid
 from tinytown_notifiers.sinks import Delivered, Failed, Outcome

@@ -68,7 +68,7 @@ class Deliveries:
         delivery_id: str,
         attempt: Attempt,
         *,
-        outcome: Literal["delivered", "retry", "dead"],
+        outcome: Literal["delivered", "retry", "dead", "obsolete"],
         delay_ms: int = 0,
         reason: str = "",
         kind: str = "push",

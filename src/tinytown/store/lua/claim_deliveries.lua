@@ -39,7 +39,10 @@ local due = redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf', now, 'LIMIT', 
   limit + #ARGV - 3)
 for _, endpoint in ipairs(due) do
   if #found / 5 >= limit then break end
-  if not busy[endpoint] then
+  if redis.call('HGET', K.endpoint_health(endpoint), 'state') == 'disabled' then
+    -- Paused: what is due stays and waits for `revive`.
+    redis.call('ZREM', K.deliveries_due, endpoint)
+  elseif not busy[endpoint] then
     local id, delivery = first_due(endpoint)
     if id then
       local attempt = redis.call('HINCRBY', K.delivery(id), 'attempt', 1)

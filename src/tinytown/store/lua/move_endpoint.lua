@@ -10,6 +10,8 @@ if not allowed('endpoint', move, state) then return { 0, state } end
 local to = move == 'disable' and 'disabled' or 'active'
 redis.call('HSET', K.endpoint_health(id), 'state', to, 'failures', 0)
 redis.call('HINCRBY', K.endpoints, 'version', 1)
+local first = redis.call('ZRANGE', K.endpoint_due(id), 0, 0, 'WITHSCORES')
+if move == 'revive' and first[1] then redis.call('ZADD', K.deliveries_due, first[2], id) end
 emit(move == 'disable' and 'endpoint.disabled' or 'endpoint.recovered', '', '',
   cjson.encode({ endpoint = id, reason = ARGV[4] }))
 return { 1, to }

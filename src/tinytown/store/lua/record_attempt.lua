@@ -1,6 +1,6 @@
 -- record_attempt: the notifier that leased an attempt writes how it went, with the endpoint's health.
 -- KEYS: events
--- ARGV: now, delivery, attempt, outcome (delivered|retry|dead), delay_ms, reason, tried (JSON),
+-- ARGV: now, delivery, attempt, outcome (delivered|retry|dead|obsolete), delay_ms, reason, tried (JSON),
 --   kind (push), duration_ms
 -- Returns: {1, state} · {-2} another attempt owns it now · {-1} unknown delivery
 -- Events: delivery.dead, endpoint.failing, endpoint.recovered
@@ -30,6 +30,8 @@ end
 local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 if first[1] then redis.call('ZADD', K.deliveries_due, first[2], endpoint)
 else redis.call('ZREM', K.deliveries_due, endpoint) end
+-- Nothing was sent: it says nothing about the endpoint.
+if outcome == 'obsolete' then return { 1, outcome } end
 observe('delivery_' .. kind, tonumber(ARGV[9]))
 
 local known = redis.call('HEXISTS', K.endpoints, endpoint) == 1
