@@ -22,7 +22,6 @@ HEAVY = {
     "prometheus_client",
     "click",
     "rich",
-    "cryptography",
     "uvloop",
     "structlog",
     "tinytown.http",
