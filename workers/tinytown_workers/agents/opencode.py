@@ -163,9 +163,9 @@ class OpencodeReader(JsonReader):
     def _tool(self, part: Any) -> Iterator[AgentEvent]:
         call_id, state = text_at(part, "callID"), dig(part, "state")
         yield tool_started(call_id, text_at(part, "tool"), dig(state, "input"))
-        failed = text_at(state, "status") == "error"
-        result = text_at(state, "error") if failed else text_at(state, "output")
-        yield tool_ended(call_id, result, ok=not failed)
+        # A command that failed counts as completed; its exit code tells.
+        failed = text_at(state, "status") == "error" or bool(count_at(state, "metadata", "exit"))
+        yield tool_ended(call_id, text_at(state, "error") or text_at(state, "output"), ok=not failed)
 
     def _counted(self, part: Any) -> Usage:
         tokens = dig(part, "tokens")

@@ -52,7 +52,7 @@ def decode(line: Line) -> dict[str, Any] | None:
     for data in (line.data, line.data.decode(errors="replace")):
         try:
             value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         return value if isinstance(value, dict) else None
     return None
