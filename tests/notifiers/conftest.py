@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from fakes.messages import MakeMessage
 from fakes.ntfy import NtfyServer
+from tinytown.store import Store, open_store
 from tinytown_notifiers.sinks import Message
 from tinytown_notifiers.sinks.push import PushSink
 
@@ -32,3 +33,9 @@ def message() -> MakeMessage:
         return Message(url=url, **told)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Store]:
+    async with open_store(redis_url, town="main", name="test") as store:
+        yield store

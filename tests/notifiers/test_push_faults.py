@@ -200,7 +200,7 @@ async def test_twelve_hanging_targets_do_not_delay_a_healthy_one(
             group.start_soon(sink.send, message(ntfy.endpoint(f"dead{number}")))
         with anyio.fail_after(4):
             while len(ntfy.requests) < 13:  # noqa: ASYNC110 - threads of a server change it
-                await anyio.sleep(0.005)
+                await anyio.sleep(0.005)  # polling what a thread changes
         for _ in range(5):
             before = time.monotonic()
             assert isinstance(await sink.send(message(ntfy.endpoint("phone"))), Delivered)
@@ -221,7 +221,7 @@ async def test_stopping_does_not_wait_for_a_hanging_target(
         group.start_soon(sink.send, message(ntfy.endpoint("phone")))
         with anyio.fail_after(4):
             while not ntfy.requests:  # noqa: ASYNC110 - a server's thread changes it
-                await anyio.sleep(0.005)
+                await anyio.sleep(0.005)  # polling what a thread changes
         group.cancel_scope.cancel()
 
     assert time.monotonic() - before < 2.5
