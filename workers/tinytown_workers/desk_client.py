@@ -133,7 +133,7 @@ def messages(reply: dict[str, Any]) -> str:
 
 def seconds_of(text: str) -> float:
     """Read a duration: 90, 90s, 15m, 2h or 1d. Raises ValueError saying so."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", text.strip())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if not 0 < seconds <= _LONGEST:
         raise ValueError(f"{text!r} is no duration; write 90, 90s, 15m, 2h or 1d (at most 30d)")
