@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
+import anyio.lowlevel
 import pytest
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
@@ -59,6 +60,7 @@ async def unavailable(redis: Redis) -> StoreUnavailable:
         (redis_errors.ResponseError("UNBLOCKED force unblock"), "ended a blocking read"),
         (redis_errors.ResponseError("BUSY Redis is busy running a script"), "busy"),
         (redis_errors.ConnectionError("max number of clients reached"), "no free connections"),
+        (redis_errors.ConnectionError("No connection available."), "are busy"),
         (redis_errors.TimeoutError("Timeout reading"), "does not answer in time"),
         (redis_errors.ConnectionError("redis://:hunter2hunter2@h gone"), "redis://•••@h gone"),
     ],
@@ -75,6 +77,7 @@ def test_what_means_not_now_is_said_in_our_words(error: Exception, said: str) ->
         redis_errors.ResponseError("WRONGTYPE Operation against a key"),
         redis_errors.ResponseError("user_script:1: attempt to index a nil value script: abc"),
         redis_errors.DataError("Invalid input of type: 'dict'"),
+        redis_errors.MaxConnectionsError("Too many connections"),
         redis_errors.ResponseError("NOGROUP No such key 'docket'"),
         ValueError("a mistake"),
     ],
@@ -306,35 +309,92 @@ def test_waits_grow_to_a_cap_and_never_in_step() -> None:
     assert Patience().wait_seconds(10**9) <= 1.5
 
 
-async def test_an_outage_of_many_loops_is_one_line_a_second_and_one_that_it_is_over(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now = 100.0
+class Day:
+    """A clock that moves only when a step is made, and a Redis that is away until some time."""
 
-    def monotonic() -> float:
-        return now
+    def __init__(self, back_at: float) -> None:
+        self.now = 100.0
+        self.back_at = 100.0 + back_at
 
-    patience = Patience(first_seconds=0.001, cap_seconds=0.001, monotonic=monotonic)
-    failing = True
+    def monotonic(self) -> float:
+        return self.now
 
-    async def step() -> str:
-        nonlocal now, failing
-        now += 0.01
-        if now > 103.5:
-            failing = False
-        if failing:
+    async def step(self) -> str:
+        self.now += 0.01
+        if self.now < self.back_at:
             raise redis_errors.ConnectionError("redis://:secret-word@h:1 refused")
         return "done"
 
-    with caplog.at_level(logging.INFO, logger="tinytown.store.faults"):
-        async with anyio.create_task_group() as tasks:
-            for name in ("dispatcher", "notifier", "events"):
-                tasks.start_soon(patience.keep_trying, name, step)
-    away = [record for record in caplog.records if record.message == "redis.away"]
-    assert 3 <= len(away) <= 3.5 / LINE_SECONDS + 1
-    assert sum(record.message == "redis.back" for record in caplog.records) <= 1
-    assert "secret-word" not in caplog.text + str([vars(record) for record in away])
-    assert sum(vars(record)["facts"]["unsaid"] for record in away) > 200
+    def patience(self) -> Patience:
+        return Patience(first_seconds=0.0005, cap_seconds=0.0005, monotonic=self.monotonic)
+
+
+def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
+    """Give the facts of every line of one event."""
+    return [vars(record)["facts"] for record in caplog.records if record.message == event]
+
+
+async def test_an_outage_of_many_loops_is_few_lines_and_one_that_it_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="tinytown.store.faults")
+    day = Day(back_at=7.5)
+    patience = day.patience()
+    async with anyio.create_task_group() as tasks:
+        for name in ("dispatcher", "notifier", "events"):
+            tasks.start_soon(patience.keep_trying, name, day.step)
+    # Said at once, after 1 s, then after 2 s and 4 s more.
+    assert len(lines(caplog, "redis.away")) == 4
+    assert lines(caplog, "redis.back") == []
+    day.now += LINE_SECONDS
+    await patience.keep_trying("dispatcher", day.step)
+    (back,) = lines(caplog, "redis.back")
+    assert back["away_seconds"] == pytest.approx(7.5, abs=0.1)
+    await patience.keep_trying("dispatcher", day.step)
+    assert len(lines(caplog, "redis.back")) == 1
+    assert "secret-word" not in str(lines(caplog, "redis.away"))
+
+
+async def test_a_short_blink_is_one_line_and_its_end_is_told_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="tinytown.store.faults")
+    day = Day(back_at=0.05)
+    patience = day.patience()
+    for _ in range(300):
+        assert await patience.keep_trying("dispatcher", day.step) == "done"
+    assert [record.message for record in caplog.records] == ["redis.away", "redis.back"]
+    assert lines(caplog, "redis.back")[0]["away_seconds"] == pytest.approx(0.04, abs=0.02)
+
+
+async def test_one_loop_that_works_does_not_say_that_all_is_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="tinytown.store.faults")
+    bad, good = Day(back_at=1_000_000), Day(back_at=0)
+    patience = bad.patience()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(patience.keep_trying, "bad", bad.step)
+        while bad.now < 105:
+            await patience.keep_trying("good", good.step)
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert len(lines(caplog, "redis.away")) == 3
+    assert lines(caplog, "redis.back") == []
+
+
+async def test_a_loop_cancelled_in_an_outage_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="tinytown.store.faults")
+    day = Day(back_at=1_000_000)
+    patience = day.patience()
+    with anyio.move_on_after(0.05):
+        await patience.keep_trying("gone", day.step)
+    assert lines(caplog, "redis.back") == []
+    day.now = day.back_at
+    await patience.keep_trying("other", day.step)
+    assert len(lines(caplog, "redis.back")) == 1
 
 
 async def test_patience_is_for_outages_only() -> None:

@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 # At most one line about an outage in so many seconds, however many loops meet it.
 LINE_SECONDS: Final = 1.0
+# How rare the lines become while an outage goes on: an operator who looks sees one soon enough.
+LONGEST_SILENCE_SECONDS: Final = 30.0
 
 # What Redis says when it will not serve us now, by the first word of its reply (a script's error
 # starts with the same word), in our words and with the seconds after which asking again may help.
@@ -49,6 +51,8 @@ _DISK_REASONS: Final = ("No space left on device", "Disk quota exceeded", "File 
 
 def outage(error: BaseException) -> StoreUnavailable | None:
     """Translate a Redis error that means "not now"; None for a mistake of ours."""
+    if isinstance(error, redis_errors.MaxConnectionsError):
+        return None  # two tasks share a blocking connection: a mistake, waiting cures nothing
     # What fails while a unix socket is greeted arrives wrapped in a ConnectionError.
     if isinstance(error.__cause__, redis_errors.RedisError):
         error = error.__cause__
@@ -56,6 +60,8 @@ def outage(error: BaseException) -> StoreUnavailable | None:
     if said is None and isinstance(error, redis_errors.ConnectionError):
         if "max number of clients reached" in str(error):
             said = ("Redis has no free connections", 5)
+        elif "No connection available" in str(error):
+            said = ("all our connections to Redis are busy", 1)
         elif isinstance(error, redis_errors.AuthenticationError):
             said = _REFUSALS["WRONGPASS"]
         else:
@@ -104,7 +110,8 @@ class Patience:
 
     The waits grow from `first_seconds` to `cap_seconds`, each drawn between half and all of its
     length so that many processes do not return in step. The cap keeps the promise that work goes
-    on at most 2 s after Redis is back. All loops together write at most one line a second.
+    on at most 2 s after Redis is back. All loops together write at most one line a second, and
+    fewer the longer it lasts; the line that it is over comes when no loop fails any more.
     """
 
     def __init__(
@@ -119,7 +126,11 @@ class Patience:
         self._cap = cap_seconds
         self._draw = draw
         self._monotonic = monotonic
-        self._next_line_at = 0.0
+        self._failing = 0
+        self._away_since: float | None = None
+        self._back_since: float | None = None
+        self._said_at = float("-inf")
+        self._silence = LINE_SECONDS
         self._unsaid = 0
 
     def wait_seconds(self, failures: int) -> float:
@@ -130,29 +141,34 @@ class Patience:
     async def keep_trying(self, name: str, step: Callable[[], Awaitable[T]]) -> T:
         """Call `step` until it succeeds, waiting while Redis is away; other errors pass through."""
         failures = 0
-        since = 0.0
-        while True:
-            try:
-                with store_errors():
-                    result = await step()
-            except StoreUnavailable as error:
-                failures += 1
-                since = since or self._monotonic()
-                wait = self.wait_seconds(failures)
-                self._say(name, error, failures, wait)
+        try:
+            while True:
+                try:
+                    with store_errors():
+                        result = await step()
+                    break
+                except StoreUnavailable as error:
+                    failures += 1
+                    self._failing += failures == 1
+                    wait = self.wait_seconds(failures)
+                    self._say_away(name, error, failures, wait)
                 await anyio.sleep(wait)
-            else:
-                if failures:
-                    away = round(self._monotonic() - since, 3)
-                    self._say_back(name, failures, away)
-                return result
+        finally:
+            self._failing -= failures > 0
+        self._say_back()
+        return result
 
-    def _say(self, name: str, error: StoreUnavailable, failures: int, wait: float) -> None:
-        """Write that Redis is away, unless a line was written less than a second ago."""
+    def _say_away(self, name: str, error: StoreUnavailable, failures: int, wait: float) -> None:
+        """Write that Redis is away, unless that was said a moment ago."""
         now = self._monotonic()
-        if now < self._next_line_at:
+        self._back_since = None
+        if now < self._said_at + self._silence:
             self._unsaid += 1
             return
+        if self._away_since is None:
+            self._away_since = now
+        else:
+            self._silence = min(2 * self._silence, LONGEST_SILENCE_SECONDS)
         facts = {
             "loop": name,
             "reason": error.detail,
@@ -160,16 +176,25 @@ class Patience:
             "wait_seconds": round(wait, 3),
             "unsaid": self._unsaid,
         }
-        self._next_line_at = now + LINE_SECONDS
+        self._said_at = now
         self._unsaid = 0
         _log.warning("redis.away", extra={"facts": facts})
 
-    def _say_back(self, name: str, failures: int, away_seconds: float) -> None:
-        """Write that Redis is back; part of the same allowance of lines."""
-        now = self._monotonic()
-        if now < self._next_line_at:
-            self._unsaid += 1
+    def _say_back(self) -> None:
+        """Write that it is over, if that was not said yet and no loop fails any more."""
+        if self._away_since is None or self._failing:
             return
-        self._next_line_at = now + LINE_SECONDS
-        facts = {"loop": name, "failures": failures, "away_seconds": away_seconds}
+        now = self._monotonic()
+        if self._back_since is None:
+            self._back_since = now
+        if now < self._said_at + LINE_SECONDS:
+            return  # a later step that succeeds says it
+        facts = {
+            "away_seconds": round(self._back_since - self._away_since, 3),
+            "unsaid": self._unsaid,
+        }
+        self._said_at = now
+        self._silence = LINE_SECONDS
+        self._unsaid = 0
+        self._away_since = self._back_since = None
         _log.info("redis.back", extra={"facts": facts})
