@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from certificates import Authority
 from servers import RedisServer, free_port
 from tinytown.embedded import bundled_server
+from tinytown.errors import StoreUnavailable
 from tinytown.store.client import (
     COMMAND_SECONDS,
     CannotConnect,
@@ -27,6 +28,7 @@ from tinytown.store.client import (
     Unauthorised,
     Unreachable,
     Untrusted,
+    WrongNode,
     check,
     connect,
     place,
@@ -380,6 +382,32 @@ async def test_a_user_without_dangerous_commands_is_enough(redis_server: Servers
     assert (facts.product, facts.version) == ("redis", "7.0.15")
     async with connect(url, name="tt:test") as town:
         assert await Script("return redis.call('INCR', KEYS[1])").run(town.commands, ["n"], []) == 1
+
+
+async def test_a_cluster_node_without_the_towns_keys_names_the_one_that_has_them(
+    redis_server: Servers, eventually: Eventually
+) -> None:
+    one = redis_server(tcp=True, cluster_enabled="yes", cluster_port=free_port())
+    two = redis_server(tcp=True, cluster_enabled="yes", cluster_port=free_port())
+    one.send("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+    two.send("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+    one.send("CLUSTER", "MEET", "127.0.0.1", str(two.port), two.options["cluster-port"])
+    for node in (one, two):
+        await eventually(
+            lambda node=node: "cluster_state:ok" in node.send("CLUSTER", "INFO"), "it is a cluster"
+        )
+    first = int(one.send("CLUSTER", "KEYSLOT", "tt:{main}:events")[1:]) <= 8191
+    holder, other = (one, two) if first else (two, one)
+    async with connect(holder.url, name="tt:test", key="tt:{main}:events") as town:
+        script = Script("redis.call('SET', KEYS[1], 1) return redis.call('INCR', KEYS[2])")
+        assert await script.run(town.commands, ["tt:{main}:a", "tt:{main}:b"], []) == 1
+    with pytest.raises(WrongNode) as caught:
+        async with connect(other.url, name="tt:test", key="tt:{main}:events"):
+            pytest.fail("connected to the wrong node")
+    assert f"127.0.0.1:{holder.port} does" in str(caught.value)
+    async with connect(other.url, name="tt:test") as town:
+        with pytest.raises(StoreUnavailable, match="on another node"):
+            await script.run(town.commands, ["tt:{main}:a", "tt:{main}:b"], [])
 
 
 async def test_a_wrong_url_is_refused_before_anything_is_opened() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from redis.asyncio import Redis
@@ -18,7 +18,7 @@ from tinytown.store.faults import Patience
 from tinytown.store.keys import Keyring
 from tinytown.store.missions import Missions
 from tinytown.store.questions import Questions
-from tinytown.store.scripts import Limits, Scripts
+from tinytown.store.scripts import Limits, Scripts, servers_own_clock
 from tinytown.store.workers import Workers
 
 __all__ = ["Limits", "Store", "open_store"]
@@ -27,13 +27,20 @@ __all__ = ["Limits", "Store", "open_store"]
 class Store:
     """One town's records in one Redis."""
 
-    def __init__(self, connections: Connections, town: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        town: str,
+        limits: Limits,
+        *,
+        clock: Callable[[], int] = servers_own_clock,
+    ) -> None:
         """Lay out the shelves; nothing is sent yet."""
         self._connections = connections
         self.keys = Keyring(town)
         self.town = town
         client = connections.commands
-        scripts = Scripts(client, self.keys, limits)
+        scripts = Scripts(client, self.keys, limits, clock=clock)
         self.missions = Missions(client, self.keys, scripts)
         self.docket = Docket(client, scripts)
         self.questions = Questions(client, self.keys, scripts)
@@ -67,6 +74,10 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Connect to a town's Redis; `CannotConnect` says in one line why it cannot be used."""
     async with connect(
-        url, name=name, max_connections=max_connections, wait_seconds=wait_seconds
+        url,
+        name=name,
+        max_connections=max_connections,
+        wait_seconds=wait_seconds,
+        key=Keyring(town)("events"),
     ) as connections:
         yield Store(connections, town, limits or Limits())

@@ -62,6 +62,10 @@ class TooOld(CannotConnect):
     """A server older than the floor: Redis 7.0, Valkey 7.2."""
 
 
+class WrongNode(CannotConnect):
+    """A node of a cluster that does not hold this town's keys."""
+
+
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the server says about itself; None where it does not say."""
 
@@ -140,14 +144,16 @@ async def connect(
     max_connections: int = 8,
     wait_seconds: float = 5.0,
     patience: Patience | None = None,
+    key: str | None = None,
 ) -> AsyncIterator[Connections]:
     """Open the connections of a process once the server has proved fit; `CannotConnect` if not.
 
     `name` is shown by CLIENT LIST (`tt:townhall`). `max_connections` is 8 for a townhall and 2 for
     a worker: with a blocking reader each, a free 30-connection Redis holds a town of 7 workers.
-    `wait_seconds` is how long a server that is starting or loading is waited for.
+    `wait_seconds` is how long a server that is starting or loading is waited for. `key` is any key
+    of the town: in a cluster, the node of `url` must be the one that holds it.
     """
-    await check(url, name=name, wait_seconds=wait_seconds)
+    await check(url, name=name, wait_seconds=wait_seconds, key=key)
     connections = Connections(
         url, name=name, max_connections=max_connections, patience=patience or Patience()
     )
@@ -157,7 +163,9 @@ async def connect(
         await connections.aclose()
 
 
-async def check(url: str, *, name: str, wait_seconds: float = 5.0) -> ServerFacts:
+async def check(
+    url: str, *, name: str, wait_seconds: float = 5.0, key: str | None = None
+) -> ServerFacts:
     """Ask the server who it is and refuse one that will not do; needs no CONFIG, no ADMIN."""
     problem = redis_url_problem(url)
     if problem:
@@ -168,7 +176,10 @@ async def check(url: str, *, name: str, wait_seconds: float = 5.0) -> ServerFact
     while True:
         client = _single(url, name, COMMAND_SECONDS)
         try:
-            return _fit(await _facts(client), url)
+            facts = _fit(await _facts(client), url)
+            if key is not None:
+                await client.exists(key)
+            return facts
         except (redis_errors.RedisError, OSError, UnicodeError) as error:
             refusal = _refusal(error, url)
             failures += 1
@@ -338,6 +349,11 @@ def _refusal_by_cause(cause: BaseException, where: str) -> CannotConnect | None:
         return NotRedis(f"{where} does not speak TLS ({cause.reason}); is it redis:// there?")
     if isinstance(cause, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
         return Unauthorised(f"Redis at {where} refuses the user or password of REDIS_URL")
+    if isinstance(cause, redis_errors.MovedError):
+        return WrongNode(
+            f"Redis at {where} is a cluster node that does not hold this town;"
+            f" {cause.host}:{cause.port} does: name that one in REDIS_URL"
+        )
     if reply_word(cause) == "DENIED":
         return Unauthorised(f"Redis at {where} is in protected mode and refuses strangers")
     return None
