@@ -255,12 +255,12 @@ def _verdict(verdict: dict[str, Any]) -> dict[str, Any]:
 def _result(
     text: str, facts: dict[str, Any], reply: dict[str, Any] | None = None, *, failed: bool = False
 ) -> dict[str, Any]:
-    """Write a result that says the same in both forms: some CLIs show the model only one."""
+    """Write a result that says the same in both forms: claude and codex show only the second."""
     written = messages(reply or {})
     text = f"{text}\n\n{written}" if written else text
     return {
         "content": [{"type": "text", "text": text}],
-        "structuredContent": {**facts, "message": text},
+        "structuredContent": {"message": text, **facts},
         "isError": failed,
     }
 
