@@ -17,6 +17,7 @@ PREFIXES: Final = {
     "delivery": "dlv",
     "agent": "agt",
     "key": "key",
+    "request": "req",
 }
 
 

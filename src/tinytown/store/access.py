@@ -122,3 +122,7 @@ class Access:
         """Keep the reply to an Idempotency-Key, or free the key after a refusal (None)."""
         text = b"" if reply is None else msgspec.json.encode(reply)
         await self._scripts.run("finish_request", actor=actor, key=key, reply=text)
+
+    async def release(self, actor: str, key: str) -> None:
+        """Let the next try of an Idempotency-Key go on at once, under the same reserved id."""
+        await self._scripts.run("finish_request", actor=actor, key=key, reply="-")

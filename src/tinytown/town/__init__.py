@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -37,7 +37,7 @@ class Town:
         rules: TownRules,
         vault: Vault,
         links: AnswerLinks,
-        check_url: Callable[[str], None],
+        check_url: Callable[[str], Awaitable[None]],
         redact_url: Callable[[str], str],
     ) -> None:
         """Build the desks; `check_url` raises Invalid for a push URL nobody can send to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -28,7 +28,7 @@ class EndpointDesk:
         store: Store,
         vault: Vault,
         *,
-        check_url: Callable[[str], None],
+        check_url: Callable[[str], Awaitable[None]],
         redact_url: Callable[[str], str],
     ) -> None:
         """Work on one town's endpoints; `check_url` raises Invalid for what cannot be reached."""
@@ -39,7 +39,7 @@ class EndpointDesk:
 
     async def add(self, new: NewEndpoint, *, endpoint_id: str | None = None) -> Endpoint:
         """Add an endpoint; with an id given again, it is the same endpoint."""
-        self._check(new.url, new.events)
+        await self._check(new.url, new.events)
         record = EndpointRecord(
             id=endpoint_id or ids.new("endpoint"),
             kind=new.kind,
@@ -79,7 +79,7 @@ class EndpointDesk:
             for name, value in msgspec.structs.asdict(patch).items()
             if value is not msgspec.UNSET
         }
-        self._check(changes.get("url"), changes.get("events", ()))
+        await self._check(changes.get("url"), changes.get("events", ()))
         if "url" in changes:
             changes["url"] = self._vault.seal(changes["url"])
         await self._store.endpoints.put(msgspec.structs.replace(record, **changes), must_exist=True)
@@ -110,9 +110,9 @@ class EndpointDesk:
         """Open the URL of a record already read."""
         return self._vault.open(record.url)
 
-    def _check(self, url: str | None, events: tuple[str, ...]) -> None:
+    async def _check(self, url: str | None, events: tuple[str, ...]) -> None:
         if url is not None:
-            self._check_url(url)
+            await self._check_url(url)
         wrong = [pattern for pattern in events if not is_pattern(pattern)]
         if wrong:
             raise Invalid(f"no event matches {', '.join(wrong)}", events=wrong)

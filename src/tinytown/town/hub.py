@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -100,7 +100,7 @@ class Hub:
 
     async def follow(
         self, wants: Callable[[Event], bool], *, after: str | None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield events after an id (None: from now on), then live ones; no gap and no repeat.
 
         Raises FellBehind when the reader is too slow.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tinytown import clock, ids
-from tinytown.errors import Invalid, QuestionNotFound
+from tinytown.errors import Invalid, MissionNotFound, QuestionNotFound
 from tinytown.links import AnswerLink, AnswerLinks
 from tinytown.models.question import TEXT_BYTES, Question
 from tinytown.store import Store
@@ -32,6 +32,15 @@ class QuestionDesk:
     async def page(self, *, cursor: str | None, limit: int) -> tuple[list[Question], str | None]:
         """List the open questions, the one that waits longest first."""
         return await self._store.questions.page(cursor=cursor, limit=limit)
+
+    async def of_mission(self, mission_id: str) -> list[Question]:
+        """List all questions of a mission, oldest first; raises MissionNotFound."""
+        if not ids.is_id("mission", mission_id):
+            raise MissionNotFound("there is no mission with this id")
+        found = await self._store.questions.of_mission(mission_id)
+        if not found:
+            await self._store.missions.read(mission_id)
+        return found
 
     async def answer(self, question_id: str, answer: str, *, by: str, via: str) -> Question:
         """Answer a question; the first answer wins.

@@ -1,6 +1,6 @@
 -- finish_request: the reply to an Idempotency-Key is kept, or the key freed after a refusal.
 -- KEYS: events
--- ARGV: now, actor, key, reply (JSON; '' frees the key)
+-- ARGV: now, actor, key, reply (JSON; '' frees the key, '-' lets the next try go on with its id)
 -- Returns: {1}
 -- Events: none
 local key = K.idempotency(ARGV[2], ARGV[3])
@@ -11,7 +11,7 @@ end
 local known = redis.call('GET', key)
 if known then
   local record = cjson.decode(known)
-  record.reply = ARGV[4]
+  if ARGV[4] == '-' then record.at = 0 else record.reply = ARGV[4] end
   redis.call('SET', key, cjson.encode(record), 'KEEPTTL')
 end
 return { 1 }

@@ -1,0 +1,94 @@
+"""The outermost layer: names every request, times it, and writes one line about it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any, Final
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from tinytown import ids
+from tinytown.http.problems import MEDIA_TYPE, kind
+
+_log = logging.getLogger("tinytown.http")
+
+_FIT: Final = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
+_HEADER: Final = b"x-request-id"
+_QUIET: Final = frozenset({"/health", "/ready", "/metrics", "/api/scaling", "/api/scaling/{pool}"})
+"""What machines ask all day long; a line only when it goes wrong."""
+_BROKEN: Final = msgspec.json.encode(
+    {"type": kind("internal-error"), "title": "Something went wrong in town", "status": 500}
+)
+
+
+class Doorman:
+    """Wraps the application; sees also what no route answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        request_id = _request_id(scope["headers"])
+        status = 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, tell)
+        except Exception:  # noqa: BLE001 - nobody stands further out
+            _log.exception("http.broken", extra={"facts": {"request_id": request_id}})
+            if not status:
+                await _broken(tell)
+        finally:
+            self._line(scope, status, time.perf_counter() - begun, request_id)
+
+    def _line(self, scope: Any, status: int, seconds: float, request_id: str) -> None:
+        route = scope.get("path_template") or "unmatched"
+        if route in _QUIET and status < 500:
+            return
+        actor = scope.get("user")
+        facts = {
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "actor": actor.id if actor is not None else None,
+            "request_id": request_id,
+        }
+        _log.log(
+            logging.ERROR if status >= 500 else logging.INFO, "request", extra={"facts": facts}
+        )
+
+
+def _request_id(headers: Any) -> str:
+    for name, value in headers:
+        if name == _HEADER:
+            text = value.decode("latin-1")
+            return text if _FIT.fullmatch(text) else ids.new("request")
+    return ids.new("request")
+
+
+async def _broken(send: Send) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 500,
+            "headers": [(b"content-type", MEDIA_TYPE.encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": _BROKEN, "more_body": False})

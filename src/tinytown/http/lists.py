@@ -1,0 +1,71 @@
+"""What every list of this door has in common: `{items, next_cursor}` and at most 100 items."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from litestar.params import Parameter
+
+from tinytown.models.delivery import Delivery
+from tinytown.models.endpoint import Endpoint
+from tinytown.models.event import Event
+from tinytown.models.key import Key
+from tinytown.models.mission import Mission
+from tinytown.models.question import Question
+from tinytown.models.worker import Worker
+
+Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=100, description="Items of a page.")]
+Cursor: TypeAlias = Annotated[
+    str | None,
+    Parameter(max_length=100, description="`next_cursor` of the page before."),
+]
+
+
+class MissionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Missions, newest first."""
+
+    items: list[Mission]
+    next_cursor: str | None = None
+
+
+class QuestionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Questions, the one that waits longest first."""
+
+    items: list[Question]
+    next_cursor: str | None = None
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Events, oldest first."""
+
+    items: list[Event]
+    next_cursor: str | None = None
+
+
+class EndpointPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Endpoints, oldest first."""
+
+    items: list[Endpoint]
+    next_cursor: str | None = None
+
+
+class DeliveryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries, newest first."""
+
+    items: list[Delivery]
+    next_cursor: str | None = None
+
+
+class WorkerPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Workers, most recently seen first."""
+
+    items: list[Worker]
+    next_cursor: str | None = None
+
+
+class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys, oldest first; never a secret."""
+
+    items: list[Key]
+    next_cursor: str | None = None

@@ -1,0 +1,330 @@
+"""COMPOSITION ROOT of the server: builds every part of a townhall by hand and lets it live.
+
+    async with running_townhall(settings) as hall:
+        ...                       # hall.address, hall.redis_url, hall.town, hall.first_key
+        await hall.finished()     # until somebody calls hall.stop(), or a part cannot go on
+
+`tt up` and `tt demo` use the same function with services of their own (a launcher): a service is
+built by a function that gets the running hall, has a `name`, and works in `run()` until it is
+cancelled. Services end before the store closes, and the embedded Redis ends last.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Final, Protocol
+
+import anyio
+import msgspec
+
+import tinytown
+from tinytown import logs, settings
+from tinytown.embedded import EmbeddedError, EmbeddedServer, Quarters
+from tinytown.http import Door
+from tinytown.http.listener import CannotListen, Listener
+from tinytown.links import AnswerLinks
+from tinytown.settings import Settings, SettingsError
+from tinytown.store import Limits, open_store
+from tinytown.store.client import CannotConnect
+from tinytown.town import Town, TownRules
+from tinytown.town.dispatcher import Dispatcher
+from tinytown.vault import Vault
+from tinytown_notifiers import Notifier
+from tinytown_notifiers.sinks.push import PushSink
+from tinytown_notifiers.sinks.target import redacted_url
+from tinytown_notifiers.wording import Writer
+
+__all__ = ["Service", "Townhall", "main", "running_townhall", "serve"]
+
+_log = logging.getLogger(__name__)
+
+DAY_MS: Final = 86_400_000
+_LAST_PORT: Final = 65535
+
+
+class Service(Protocol):
+    """Something that lives as long as the townhall."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+
+    async def run(self) -> None:
+        """Work until cancelled; raise only when it cannot go on: the townhall ends with it."""
+
+
+class Townhall:
+    """A running townhall."""
+
+    def __init__(
+        self, town: Town, *, settings: Settings, redis_url: str, address: str, first_key: str | None
+    ) -> None:
+        """Know where it is; made by `running_townhall`."""
+        self.town = town
+        self.settings = settings
+        self.redis_url = redis_url
+        """Where workers find the store; the embedded server's socket when REDIS_URL is unset."""
+        self.address = address
+        """`http://127.0.0.1:8080`: with the real port, also where 0 was asked for."""
+        self.first_key = first_key
+        """The admin key this start made for a town that had none; shown once, never stored."""
+        self._stopping = anyio.Event()
+
+    def stop(self) -> None:
+        """Begin to end: whoever waits in `finished` goes on."""
+        self._stopping.set()
+
+    async def finished(self) -> None:
+        """Wait until somebody calls `stop`."""
+        await self._stopping.wait()
+
+
+@asynccontextmanager
+async def running_townhall(
+    config: Settings, *, services: Sequence[Callable[[Townhall], Service]] = ()
+) -> AsyncIterator[Townhall]:
+    """Run a townhall for as long as the block lasts; it serves when the block begins.
+
+    Leaving the block ends streams, finishes requests, stops the services in reverse order of
+    trust (launcher, notifier, dispatcher), closes the store and last the embedded Redis.
+    Raises CannotConnect, CannotListen or EmbeddedError, each with one line that says why.
+    """
+    async with AsyncExitStack() as stack:
+        # First the cheapest thing that can go wrong: a port in use starts nothing.
+        listener = stack.enter_context(Listener(config.host, config.port))
+        background: list[Service] = []
+        redis_url = config.redis_url
+        if redis_url is None:
+            embedded = await stack.enter_async_context(EmbeddedServer(Quarters(config.home)))
+            background.append(embedded)
+            redis_url = settings.Secret(embedded.url)
+        store = await stack.enter_async_context(
+            open_store(
+                redis_url,
+                town=config.town,
+                name="tt:townhall",
+                limits=Limits(retention_ms=round(config.retention_days * DAY_MS)),
+            )
+        )
+        vault = Vault(config.secret_key, config.town)
+        secret = config.secret_key or await store.access.own_secret("links")
+        links = AnswerLinks(town=config.town, keys=[secret])
+        sink = PushSink()
+        stack.callback(sink.close)
+        town = Town(
+            store,
+            rules=TownRules(
+                max_workers=config.max_workers,
+                max_attempts=config.max_attempts,
+                lease_seconds=config.lease_seconds,
+            ),
+            vault=vault,
+            links=links,
+            check_url=sink.check,
+            redact_url=redacted_url,
+        )
+        if config.api_key:
+            town.keys.trust(config.api_key)
+        hall = Townhall(
+            town,
+            settings=config,
+            redis_url=redis_url,
+            address=listener.address,
+            first_key=await town.keys.first_key(),
+        )
+        await town.endpoints.add_from_settings(config.notify)
+        dispatcher = Dispatcher(store, town.hub, lease_seconds=config.lease_seconds)
+        writer = Writer(public_url=config.public_url or hall.address, links=links)
+        notifier = Notifier(store, vault=vault, writer=writer, sink=sink)
+        background += [_Named("hub", town.hub.run), dispatcher]
+        if config.notifier:
+            background.append(notifier)
+        door = Door(
+            town,
+            probe_key=config.probe_key,
+            checks=_checks(dispatcher, notifier if config.notifier else None),
+        )
+        async with anyio.create_task_group() as group:
+            for service in background:
+                group.start_soon(_run, service, name=service.name)
+            async with listener.serving(door.app), anyio.create_task_group() as guests:
+                for build in services:
+                    service = build(hall)
+                    guests.start_soon(_run, service, name=service.name)
+                _log.info("townhall.ready", extra={"facts": {"address": hall.address}})
+                try:
+                    yield hall
+                finally:
+                    _log.info("townhall.stopping", extra={"facts": {"streams": len(door.streams)}})
+                    door.close()
+                guests.cancel_scope.cancel()
+            group.cancel_scope.cancel()
+
+
+class _Named:
+    """A service made of a name and what it does."""
+
+    def __init__(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self._run = run
+
+    async def run(self) -> None:
+        await self._run()
+
+
+async def _run(service: Service) -> None:
+    try:
+        await service.run()
+    except Exception:
+        _log.exception("service.failed", extra={"facts": {"service": service.name}})
+        raise
+
+
+def _checks(
+    dispatcher: Dispatcher, notifier: Notifier | None
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    def of_dispatcher() -> dict[str, Any]:
+        age = dispatcher.last_tick_age_seconds
+        seconds = None if age is None else round(age, 3)
+        return {"ok": dispatcher.healthy, "last_tick_age_seconds": seconds}
+
+    checks: dict[str, Callable[[], dict[str, Any]]] = {"dispatcher": of_dispatcher}
+    if notifier is not None:
+        checks["notifier"] = lambda: {"ok": notifier.ok, "lag_seconds": notifier.lag_seconds}
+    return checks
+
+
+async def serve(
+    config: Settings,
+    *,
+    services: Sequence[Callable[[Townhall], Service]] = (),
+    ready: Callable[[Townhall], None] = lambda _: None,
+) -> None:
+    """Run a townhall until SIGTERM or SIGINT; `ready` is called once it serves."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with (
+            running_townhall(config, services=services) as hall,
+            anyio.create_task_group() as group,
+        ):
+
+            async def listen() -> None:
+                async for number in signals:
+                    _log.info("townhall.signal", extra={"facts": {"signal": number.name}})
+                    hall.stop()
+
+            group.start_soon(listen)
+            ready(hall)
+            await hall.finished()
+            group.cancel_scope.cancel()
+
+
+_HELP: Final = """usage: townhall [--host HOST] [--port PORT]
+       townhall settings
+
+The always-on process of a town: serves its API, keeps its deadlines and pushes to phones.
+Needs nothing: without REDIS_URL it starts a Redis of its own under TINYTOWN_HOME.
+
+  --host HOST   address to listen on (TINYTOWN_HOST; 127.0.0.1)
+  --port PORT   port to listen on, 0 for any free one (TINYTOWN_PORT or PORT; 8080)
+  settings      print every setting with its present value, secrets masked
+  --version     print the version
+
+exit codes: 0 told to stop, 1 failed, 2 wrong use or settings, 5 Redis not usable
+
+example:
+  REDIS_URL=redis://127.0.0.1:6379 townhall --port 8080
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the console script `townhall`; exit codes as its help says."""
+    asked = sys.argv[1:] if arguments is None else arguments
+    try:
+        config = settings.load()
+        if asked == ["settings"]:
+            _print(*(f"{name}={value}" for name, value in settings.describe(config)))
+            return 0
+        config = _with_options(config, asked)
+        logs.configure(config.log or ("console" if sys.stderr.isatty() else "json"))
+        anyio.run(partial(serve, config, ready=_greet), backend_options={"use_uvloop": _uvloop()})
+    except _Said as said:
+        _print(str(said))
+        return 0
+    except (SettingsError, _Misused) as error:
+        return _last_word(error, 2)
+    except CannotConnect as error:
+        return _last_word(error, 5)
+    except (CannotListen, EmbeddedError) as error:
+        return _last_word(error, 1)
+    except Exception:  # noqa: BLE001 - the last net: one line in the log, never a bare trace
+        _log.exception("townhall.failed")
+        return 1
+    return 0
+
+
+class _Said(Exception):
+    """All that was asked for is a text."""
+
+
+class _Misused(Exception):
+    """The command line makes no sense; one line."""
+
+
+def _with_options(config: Settings, arguments: list[str]) -> Settings:
+    """Apply the command line; it is too small for a parser's 10 ms and 2 MB."""
+    rest = list(arguments)
+    changes: dict[str, Any] = {}
+    while rest:
+        name, _, value = rest.pop(0).partition("=")
+        if name in {"-h", "--help"}:
+            raise _Said(_HELP.rstrip())
+        if name == "--version":
+            raise _Said(f"townhall {tinytown.__version__}")
+        if name not in {"--host", "--port"}:
+            raise _Misused(f"unknown argument {name}; try townhall --help")
+        value = value or (rest.pop(0) if rest else "")
+        if name == "--port" and not (value.isdecimal() and int(value) <= _LAST_PORT):
+            raise _Misused("--port takes a number from 0 to 65535")
+        if not value:
+            raise _Misused(f"{name} takes a value")
+        changes[name[2:]] = int(value) if name == "--port" else value
+    return msgspec.structs.replace(config, **changes)
+
+
+def _greet(hall: Townhall) -> None:
+    """Say once on standard output what nobody can look up later; the rest is in the log."""
+    if hall.first_key:
+        _print(
+            "",
+            "  This town had no key yet. This is its admin key; it is shown only now:",
+            "",
+            f"    {hall.first_key}",
+            "",
+            f"  tt connect {hall.address} --key <that key>",
+            "",
+        )
+    if sys.stdout.isatty():
+        _print(f"  The townhall is open at {hall.address}. Ctrl-C closes it.")
+
+
+def _uvloop() -> bool:
+    return find_spec("uvloop") is not None
+
+
+def _print(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)  # noqa: T201 - what a command is asked to say
+
+
+def _last_word(error: Exception, code: int) -> int:
+    print(f"townhall: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
