@@ -126,7 +126,6 @@ def worker(request: pytest.FixtureRequest) -> Iterator[tuple[bool, int]]:
         process.kill()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
 def test_a_hardened_worker_shows_its_environment_to_no_process_of_its_user(
     worker: tuple[bool, int],
 ) -> None:
@@ -168,7 +167,6 @@ anyio.run(main)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl is Linux's")
 def test_orphans_are_adopted_and_buried_after_a_while() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ORPHANS], capture_output=True, text=True, check=False

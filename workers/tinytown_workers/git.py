@@ -25,7 +25,7 @@ _REMOTE_SECONDS: Final = 600.0  # cloning a large repository over a slow line
 _OUTPUT_BYTES: Final = 64 * 1024 * 1024  # names of a million files
 _HELPER: Final = (
     '!f() { test "$1" = get || exit 0; '
-    'echo "username=$TINYTOWN_GIT_USER"; echo "password=$TINYTOWN_GIT_TOKEN"; }; f'
+    'echo "username=$HELPER_USER"; echo "password=$HELPER_PASSWORD"; }; f'
 )
 _BASE_CONFIG: Final = (
     ("core.hooksPath", "/dev/null"),
@@ -191,8 +191,8 @@ class Git:
             env["GIT_SSH_COMMAND"] = "ssh -oBatchMode=yes -oStrictHostKeyChecking=accept-new"
             if target.origin:
                 config.append((f"credential.{target.origin}.helper", _HELPER))
-                env["TINYTOWN_GIT_USER"] = target.user
-                env["TINYTOWN_GIT_TOKEN"] = target.token
+                env["HELPER_USER"] = target.user
+                env["HELPER_PASSWORD"] = target.token
         env["GIT_CONFIG_COUNT"] = str(len(config))
         for number, (name, value) in enumerate(config):
             env[f"GIT_CONFIG_KEY_{number}"] = name
