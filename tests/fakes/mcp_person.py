@@ -1,7 +1,7 @@
 """A stdio MCP server with a scripted person behind it, for tests of the adapters alone.
 
 `PERSON_ANSWER` is what the person says to every question, `PERSON_SECONDS` how long it takes,
-`PERSON_APPROVES` (yes/no) decides permission prompts, `PERSON_LOG` gets one JSON line per call.
+`PERSON_APPROVES` (yes/no) decides permission prompts, `PERSON_LOG` gets one JSON line per call, `PERSON_BROKEN` never starts.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ def reply(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Serve until the input closes."""
+    if "PERSON_BROKEN" in os.environ:
+        sys.exit("the person's line is broken")
     for line in sys.stdin:
         request = json.loads(line)
         if "id" not in request or "method" not in request:

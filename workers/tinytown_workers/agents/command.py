@@ -33,7 +33,7 @@ class Command:
             self._argv = tuple(shlex.split(line))
         except ValueError as error:
             raise Invalid(f"TINYTOWN_AGENT_COMMAND cannot be split: {error}") from None
-        if not self._argv:
+        if not self._argv or not self._argv[0]:
             raise Invalid("TINYTOWN_AGENT_COMMAND names no program")
 
     def launch(self, turn: Turn) -> Launch:

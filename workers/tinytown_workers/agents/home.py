@@ -64,7 +64,7 @@ def program(name: str, env: Mapping[str, str]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Write a file that only its owner may read, making its folders; never through a link."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(text.encode())
@@ -79,6 +79,6 @@ def borrow_login(turn: Turn, name: str) -> None:
         return
     real, link = turn.login_home / name, turn.home / name
     if real.is_file() and not link.exists():
-        link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(real)

@@ -165,7 +165,8 @@ class OpencodeReader(JsonReader):
         yield tool_started(call_id, text_at(part, "tool"), dig(state, "input"))
         # A command that failed counts as completed; its exit code tells.
         failed = text_at(state, "status") == "error" or bool(count_at(state, "metadata", "exit"))
-        yield tool_ended(call_id, text_at(state, "error") or text_at(state, "output"), ok=not failed)
+        result = text_at(state, "error") or text_at(state, "output")
+        yield tool_ended(call_id, result, ok=not failed)
 
     def _counted(self, part: Any) -> Usage:
         tokens = dig(part, "tokens")
