@@ -21,12 +21,19 @@ class WorkerCounts(msgspec.Struct, frozen=True, kw_only=True):
     draining: int = 0
     lost: int = 0
 
+    @property
+    def present(self) -> int:
+        """How many exist and cost something."""
+        return self.idle + self.busy + self.starting + self.draining
+
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What a pool's leases and counters say, all counted by the store in one step."""
 
     waiting: int = 0
     active: int = 0
+    leaving: int = 0
+    """Those of the active whose worker drains: it will take nothing after them."""
     blocked: int = 0
     deferred: int = 0
     oldest_waiting_ms: int | None = None
@@ -69,9 +76,9 @@ def wanted(demand: Demand, *, least: int, most: int) -> int:
     Tasks on draining workers are counted through `draining`: their workers still exist but take
     nothing new. Blocked and deferred work is no demand.
     """
-    on_staying = max(0, demand.active - demand.workers.draining)
-    total = math.ceil((demand.waiting + on_staying) / SLOTS) + demand.workers.draining
-    return max(least, min(most, total))
+    staying = demand.active - demand.leaving
+    in_all = math.ceil((demand.waiting + staying) / SLOTS) + demand.workers.draining
+    return max(least, min(most, in_all))
 
 
 def to_start(demand: Demand, desired: int, *, most: int) -> int:
@@ -81,23 +88,28 @@ def to_start(demand: Demand, desired: int, *, most: int) -> int:
     blocked task are busy; they take a place of `most` although they are no demand.
     """
     workers = demand.workers
-    present = workers.idle + workers.busy + workers.starting + workers.draining
     missing = math.ceil(demand.waiting / SLOTS) - workers.idle - workers.starting
-    floor = desired - present
-    return max(0, min(max(missing, floor), most - present))
+    below = desired - workers.present
+    return max(0, min(max(missing, below), most - workers.present))
 
 
-def signal(demand: Demand, *, least: int, most: int, now_ms: int) -> PoolSignal:
-    """Turn one pool's demand into its signal."""
+def signal(
+    demand: Demand, *, least: int, most: int, now_ms: int, start: int | None = None
+) -> PoolSignal:
+    """Turn one pool's demand into its signal.
+
+    For the whole town `start` is what its pools start together: an idle worker of one pool is no
+    help to another.
+    """
     workers = demand.workers
     desired = wanted(demand, least=least, most=most)
-    start = to_start(demand, desired, most=most)
-    present = workers.idle + workers.busy + workers.starting + workers.draining
+    if start is None:
+        start = to_start(demand, desired, most=most)
     if start > 0:
         recommendation: Recommendation = "scale_up"
-    elif desired == 0 and demand.blocked == 0 and workers.busy == 0:
+    elif desired == 0 and workers.busy == 0:
         recommendation = "scale_to_zero"
-    elif present > desired and workers.idle > 0 and demand.waiting == 0:
+    elif workers.present > desired and workers.idle > 0 and demand.waiting == 0:
         recommendation = "scale_down"
     else:
         recommendation = "steady"
@@ -126,6 +138,7 @@ def total(demands: dict[str, Demand]) -> Demand:
     return Demand(
         waiting=sum(d.waiting for d in demands.values()),
         active=sum(d.active for d in demands.values()),
+        leaving=sum(d.leaving for d in demands.values()),
         blocked=sum(d.blocked for d in demands.values()),
         deferred=sum(d.deferred for d in demands.values()),
         oldest_waiting_ms=min(oldest) if oldest else None,
@@ -144,10 +157,8 @@ def share(demands: dict[str, Demand], *, most: int) -> dict[str, int]:
     """Split the town's `most` over its pools: who works keeps its place, then the oldest wait."""
     places: dict[str, int] = {}
     left = most
-    for pool, demand in demands.items():
-        workers = demand.workers
-        held = workers.idle + workers.busy + workers.starting + workers.draining
-        places[pool] = min(held, left)
+    for pool, demand in sorted(demands.items()):
+        places[pool] = min(demand.workers.present, left)
         left -= places[pool]
     never = float("inf")
     by_age = sorted(
@@ -158,8 +169,9 @@ def share(demands: dict[str, Demand], *, most: int) -> dict[str, int]:
         ),
     )
     for pool, demand in by_age:
-        needed = max(0, wanted(demand, least=0, most=most) - places[pool])
-        more = min(left, needed)
+        # What it should start, not how many it wants in all: workers that hold blocked tasks are
+        # no demand, yet they cannot take what waits.
+        more = to_start(demand, wanted(demand, least=0, most=most), most=places[pool] + left)
         places[pool] += more
         left -= more
     return places
@@ -180,8 +192,6 @@ def _reason(demand: Demand, most: int) -> str:
         ("idle", workers.idle),
         ("starting", workers.starting),
         ("draining", workers.draining),
-        ("blocked", demand.blocked),
-        ("deferred", demand.deferred),
     ):
         if count:
             parts.append(f"{count} {name}")

@@ -10,7 +10,7 @@ from tinytown.store.keys import Keyring
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
-_ROW = 11
+_ROW = 13
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     seq: int
     pools: dict[str, Demand]
-    next_due_ms: int | None
 
 
 class Clockwork:
@@ -46,23 +45,25 @@ class Clockwork:
 
     async def demand(self) -> Snapshot:
         """Count the demand of every pool; raises StoreUnavailable, never guesses."""
-        now, seq, flat, next_later = await self._scripts.run("read_demand")
+        now, seq, flat = await self._scripts.run("read_demand")
         pools: dict[str, Demand] = {}
         for index in range(0, len(flat), _ROW):
-            pool, waiting, oldest, active, blocked, deferred, *counts = flat[index : index + _ROW]
-            starting, idle, busy, draining, lost = (max(0, int(count)) for count in counts)
+            pool, *row = flat[index : index + _ROW]
+            waiting, oldest, active, leaving, blocked, deferred, later, *counts = map(int, row)
+            starting, idle, busy, draining, lost = counts
             pools[pool] = Demand(
                 waiting=waiting,
-                active=max(0, active),
-                blocked=max(0, blocked),
-                deferred=max(0, deferred),
+                active=active,
+                leaving=leaving,
+                blocked=blocked,
+                deferred=deferred,
                 oldest_waiting_ms=oldest or None,
-                next_due_ms=next_later or None,
+                next_due_ms=later or None,
                 workers=WorkerCounts(
                     idle=idle, busy=busy, starting=starting, draining=draining, lost=lost
                 ),
             )
-        return Snapshot(now_ms=now, seq=seq, pools=pools, next_due_ms=next_later or None)
+        return Snapshot(now_ms=now, seq=seq, pools=pools)
 
     async def counters(self) -> dict[str, int]:
         """Read everything that only grows."""

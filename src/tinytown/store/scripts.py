@@ -1,14 +1,15 @@
 """Loads the Lua scripts and runs them by name; a script's header is its signature.
 
 Every script is the prelude (key builders from keys.py, the tables of moves from models/, the
-bounds below, then `_town.lua` and `_clock.lua`) followed by its own body. `run("settle_task", task=…, attempt=…)`
-takes exactly the names of the header's ARGV line, so a wrapper and its script cannot drift apart.
+bounds below, then `_town.lua` and `_clock.lua`) followed by its own body. `run("settle_task",
+task=…, attempt=…)` takes exactly the names of the header's ARGV line, so a wrapper and its script
+cannot drift apart.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Any, Final
 
@@ -63,15 +64,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Expired things one claim looks after before it reads."""
     retention_ms: int = 30 * 86_400_000
     """How long an ended mission can be read."""
-    grace_ms: int = 86_400_000
-    """How much later than retention its keys expire by themselves."""
+    grace_ms: int = 366 * 86_400_000
+    """How much later than retention its keys expire by themselves. The tick removes them in time
+    and keeps the books; only a town that nobody ticks for a year is cleared without it."""
     gone_ms: int = 3_600_000
     """How long a stopped or lost worker is listed."""
-    worker_ttl: int = 86_400
-    """Seconds a worker's card outlives its last renewal."""
+    worker_ttl: int = 366 * 86_400
+    """Seconds a worker's card outlives its last renewal when nobody ticks: a card that vanished
+    sooner would stay counted as a worker for ever."""
+    inbox_ttl: int = 86_400
+    """Seconds a worker's inbox outlives its last signal or renewal."""
     delivery_ttl: int = 7 * 86_400
     """Seconds a delivery can be read (house.md 4.4)."""
     buckets_ms: tuple[int, ...] = BUCKETS_MS
+
+
+def servers_own_clock() -> int:
+    """Leave the time to the Redis server (0); only tests turn a clock of their own."""
+    return 0
 
 
 def _lua_value(value: Any) -> str:
@@ -126,9 +136,17 @@ def sources() -> dict[str, str]:
 class Scripts:
     """The scripts of one town, ready to run."""
 
-    def __init__(self, client: Redis, keys: Keyring, limits: Limits) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keyring,
+        limits: Limits,
+        *,
+        clock: Callable[[], int] = servers_own_clock,
+    ) -> None:
         """Assemble every script; nothing is sent before the first run."""
         self._client = client
+        self._clock = clock
         self._events = keys("events")
         texts = sources()
         shared = [texts.pop(name) for name in PRELUDE]
@@ -155,13 +173,13 @@ class Scripts:
             self._scripts[name] = Script(f"{shebang}\n{prelude}\n{body}", name=name)
             self._arguments[name] = parse_arguments(body)
 
-    async def run(self, name: str, *, now: int = 0, **values: Any) -> Any:
-        """Run a script with exactly its header's arguments; `now` 0 means the server's clock.
+    async def run(self, name: str, **values: Any) -> Any:
+        """Run a script with exactly its header's arguments; the first, the time, is the clock's.
 
         Raises `StoreUnavailable` when Redis will not have it (then nothing was written) and
         `TypeError` when the names are not the header's.
         """
-        arguments: list[Argument] = [now]
+        arguments: list[Argument] = [self._clock()]
         expected = self._arguments[name][1:]
         plain = tuple(argument.removesuffix("…") for argument in expected)
         if tuple(values) != plain:

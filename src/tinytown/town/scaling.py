@@ -31,6 +31,7 @@ class ScalingDesk:
             least=0,
             most=self._most,
             now_ms=snapshot.now_ms,
+            start=sum(pool.start for pool in pools.values()),
         )
         return Signal(
             **{name: getattr(whole, name) for name in whole.__struct_fields__},

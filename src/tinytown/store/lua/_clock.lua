@@ -8,6 +8,7 @@ function DUE.lease(id) lose_lease(id, 'its worker went silent') end
 function DUE.later(id)
   local task = task_of(id)
   redis.call('ZREM', K.timers, 'later:' .. id)
+  redis.call('ZREM', K.later(task.pool), id)
   if task.state ~= 'pending' or task.deferred ~= '1' then return end
   local mission = mission_of(task.mission)
   if mission.paused == '1' then return end
@@ -38,6 +39,7 @@ function DUE.worker(id)
   redis.call('ZREM', K.timers, 'worker:' .. id)
   if not allowed('worker', 'lose', worker.state) then return end
   worker_to(id, worker, 'lost', 'stopped_at', now)
+  redis.call('SREM', K.draining, id)
   emit('worker.lost', '', worker.task, cjson.encode({ worker = id, task = worker.task }))
   if worker.task ~= '' then
     local task = task_of(worker.task)
@@ -64,7 +66,11 @@ function DUE.retire(id)
   redis.call('ZREM', K.timers, 'retire:' .. id)
   local mission = some(K.mission(id), 'state', 'labels')
   if mission.state == '' then
+    -- Nobody ticked for so long that it expired by itself; lists by label skip it.
     redis.call('ZREM', K.missions, id)
+    for _, state in ipairs({ 'completed', 'failed', 'canceled' }) do
+      redis.call('ZREM', K.missions_by_state(state), id)
+    end
     return
   end
   for _, task in ipairs(task_ids(id)) do

@@ -57,7 +57,7 @@ local function signal(worker, ...)
   if worker == '' then return end
   local inbox = K.worker_inbox(worker)
   redis.call('XADD', inbox, 'MAXLEN', '~', LIMIT.inbox, '*', ...)
-  redis.call('EXPIRE', inbox, LIMIT.worker_ttl)
+  redis.call('EXPIRE', inbox, LIMIT.inbox_ttl)
 end
 
 -- Workers ------------------------------------------------------------------------------------
@@ -200,6 +200,7 @@ local function undefer(id, task)
   if task.deferred ~= '1' then return end
   redis.call('HSET', K.task(id), 'deferred', '0')
   redis.call('ZREM', K.timers, 'later:' .. id)
+  redis.call('ZREM', K.later(task.pool), id)
   gauge('deferred:' .. task.pool, -1)
   task.deferred = '0'
 end
@@ -211,6 +212,7 @@ local function make_ready(id, task, mission, kind, facts)
   elseif tonumber(mission.not_before) > now then
     defer(id, task)
     redis.call('ZADD', K.timers, mission.not_before, 'later:' .. id)
+    redis.call('ZADD', K.later(task.pool), mission.not_before, id)
   else
     enqueue(id, task, kind, facts)
   end

@@ -10,6 +10,8 @@ if known then
   local record = cjson.decode(known)
   if record.digest ~= ARGV[4] then return { 4 } end
   if record.reply then return { 2, record.reply } end
+  -- The same request again: only its reply was lost.
+  if record.id == ARGV[5] then return { 1, record.id } end
   if now - record.at < tonumber(ARGV[7]) then return { 3 } end
   record.at = now
   redis.call('SET', key, cjson.encode(record), 'KEEPTTL')

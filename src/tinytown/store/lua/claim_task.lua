@@ -1,13 +1,27 @@
 -- claim_task: a worker takes the most urgent waiting task of its pools and gets its lease.
 -- KEYS: events
 -- ARGV: now, worker, lease_ms, silence_ms, pools…
--- Returns: {1, task, mission, attempt, lease_until, spec, {task fields}, {messages}} claimed ·
+-- Returns: {1, task, mission, attempt, lease_until, spec, {task fields}, {messages}} claimed, also
+--   when repeated ·
 --   {3, next_due, {stream, last_id, …}} nothing waits: block on these streams after these ids ·
 --   {0, state} this worker may not claim · {-1} unknown worker
 -- Events: task.started, mission.started, worker.idle (and task.requeued for expired leases)
 local id, lease_ms, silence_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker = worker_of(id)
 if worker.state == '' then return { -1 } end
+local function claimed(task_id, mission, attempt, lease_until)
+  return { 1, task_id, mission, attempt, lease_until, redis.call('HGET', K.mission(mission), 'spec'),
+    redis.call('HGETALL', K.task(task_id)), redis.call('LRANGE', K.mission_messages(mission), 0, -1) }
+end
+
+-- A worker that holds a task and asks for one never heard of it: the reply was lost on its way.
+if worker.task ~= '' then
+  local held = task_of(worker.task)
+  if held.state == 'running' and held.worker == id then
+    redis.call('ZADD', K.timers, now + lease_ms, 'lease:' .. worker.task)
+    return claimed(worker.task, held.mission, tonumber(held.attempt), now + lease_ms)
+  end
+end
 if worker.state ~= 'idle' and worker.state ~= 'starting' then return { 0, worker.state } end
 redis.call('ZADD', K.timers, now + silence_ms, 'worker:' .. id)
 redis.call('ZADD', K.workers, now, id)
@@ -81,5 +95,4 @@ if mission.started_at == '' then
   mission.started_at = tostring(now)
 end
 follow_tasks(task.mission, mission, {})
-return { 1, task_id, task.mission, attempt, lease_until, redis.call('HGET', K.mission(task.mission), 'spec'),
-  redis.call('HGETALL', K.task(task_id)), redis.call('LRANGE', K.mission_messages(task.mission), 0, -1) }
+return claimed(task_id, task.mission, attempt, lease_until)

@@ -9,6 +9,7 @@ if worker.state == '' then return { -1 } end
 if worker.state == 'draining' then return { 1, 'draining' } end
 if not allowed('worker', 'drain', worker.state) then return { 0, worker.state } end
 worker_to(id, worker, 'draining')
+redis.call('SADD', K.draining, id)
 emit('worker.draining', '', worker.task, cjson.encode({ worker = id }))
 signal(id, 'kind', 'drain')
 return { 1, 'draining' }

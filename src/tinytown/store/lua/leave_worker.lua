@@ -17,6 +17,7 @@ if ARGV[3] ~= '1' and worker.state ~= 'draining' then
   end
 end
 worker_to(id, worker, 'stopped', 'stopped_at', now)
+redis.call('SREM', K.draining, id)
 for pool in string.gmatch(pools, '%S+') do forget_worker(id, pool) end
 redis.call('ZREM', K.timers, 'worker:' .. id)
 redis.call('ZADD', K.timers, now + LIMIT.gone_ms, 'gone:' .. id)

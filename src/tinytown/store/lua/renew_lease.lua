@@ -12,7 +12,7 @@ if worker.state == 'lost' or worker.state == 'stopped' then return { 0, worker.s
 redis.call('ZADD', K.timers, now + silence_ms, 'worker:' .. id)
 redis.call('ZADD', K.workers, now, id)
 redis.call('EXPIRE', K.worker(id), LIMIT.worker_ttl)
-redis.call('EXPIRE', K.worker_inbox(id), LIMIT.worker_ttl)
+redis.call('EXPIRE', K.worker_inbox(id), LIMIT.inbox_ttl)
 if task_id == '' then return { 1, worker.state, 0 } end
 if not lease_is(task_of(task_id), attempt) then return { -2 } end
 redis.call('ZADD', K.timers, now + lease_ms, 'lease:' .. task_id)
