@@ -1,0 +1,149 @@
+"""Asking: how a running agent's question reaches a person and the answer comes back.
+
+The question is stored before anybody waits for it. The answer is announced in the worker's inbox
+and fetched under the lease, so an approval is spent by exactly one attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import anyio
+import msgspec
+
+from tinytown import ids
+from tinytown.models.question import Ask, OutcomeKind
+from tinytown.models.task import Claim, Message
+from tinytown.store import Store
+from tinytown.store.questions import Outcome
+from tinytown_workers.desk import AskReply, Via
+from tinytown_workers.process import Pulse
+
+_log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS: Final = 1.0
+"""At most one progress event a second: agents can be talkative, phones should not be."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question that was still open when its agent went on without the answer."""
+
+    question_id: str
+    text: str
+
+
+class Asking:
+    """Serves the desk of one session (a `DeskHandler`)."""
+
+    def __init__(self, store: Store, claim: Claim, pulse: Pulse, *, hold_seconds: float) -> None:
+        """Ask for one claim; `pulse` holds the agent's clocks while a person thinks."""
+        self._store = store
+        self._claim = claim
+        self._pulse = pulse
+        self._hold_seconds = hold_seconds
+        self._bells: dict[str, anyio.Event] = {}
+        self._open: dict[str, Asked] = {}
+        self._messages: list[Message] = []
+        self._progress_at = float("-inf")
+
+    # What the inbox tells ---------------------------------------------------------------------
+
+    def answered(self, question_id: str) -> None:
+        """Hear that a question has ended."""
+        if (bell := self._bells.get(question_id)) is not None:
+            bell.set()
+
+    def look_again(self) -> None:
+        """Let every waiter look for itself: signals may have been lost (Redis was emptied)."""
+        for bell in self._bells.values():
+            bell.set()
+
+    def heard(self, message: Message) -> None:
+        """Keep a person's sentence for the agent's next call."""
+        self._messages.append(message)
+
+    # What the session asks --------------------------------------------------------------------
+
+    def unheard(self) -> tuple[Message, ...]:
+        """Take the sentences that no call of the agent has fetched."""
+        messages = tuple(self._messages)
+        self._messages.clear()
+        return messages
+
+    @property
+    def left_open(self) -> tuple[Asked, ...]:
+        """The questions the agent asked and did not wait for."""
+        return tuple(self._open.values())
+
+    async def outcome(self, question_id: str) -> Outcome:
+        """Wait for the end of a question that was left open."""
+        found = await self._wait(question_id)
+        self._open.pop(question_id, None)
+        return found  # noqa: RET504 (outside the scope: mypy cannot see that it never swallows)
+
+    # What the agent asks (DeskHandler) --------------------------------------------------------
+
+    async def ask(self, ask: Ask, *, via: Via) -> AskReply:
+        """Store the question and wait for its end."""
+        _, question_id = await self._store.patience.keep_trying("ask", lambda: self._put(ask))
+        self._open[question_id] = Asked(question_id, ask.text)
+        # A shell's tools give up long before a person answers: past the hold the agent is told
+        # to end its turn (exit 75). An MCP call is kept alive by progress and simply waits.
+        hold = self._hold_seconds if via == "tt" else float("inf")
+        with self._pulse.held():
+            with anyio.move_on_after(hold):
+                found = await self._wait(question_id)
+                self._open.pop(question_id, None)
+                return self._reply(question_id, found)
+        return AskReply(outcome="parked", question_id=question_id, messages=self.unheard())
+
+    async def progress(self, text: str, percent: float | None) -> tuple[Message, ...]:
+        """Tell people how far the agent is."""
+        now = anyio.current_time()
+        self._pulse.beat()
+        if now - self._progress_at >= PROGRESS_SECONDS:
+            self._progress_at = now
+            facts = {"name": self._claim.name, "text": text, "percent": percent}
+            await self._store.docket.progress(self._claim.task_id, self._claim.attempt, facts)
+        return self.unheard()
+
+    async def inbox(self) -> tuple[Message, ...]:
+        """Hand over what people wrote."""
+        return self.unheard()
+
+    async def _put(self, ask: Ask) -> tuple[str, str]:
+        return await self._store.questions.ask(
+            ids.new("question"), ask, task_id=self._claim.task_id, attempt=self._claim.attempt
+        )
+
+    async def _wait(self, question_id: str) -> Outcome:
+        bell = self._bells[question_id] = anyio.Event()
+        while True:
+            found = await self._store.patience.keep_trying(
+                "answer", lambda: self._take(question_id)
+            )
+            if found is not None:
+                return found
+            await bell.wait()
+            bell = self._bells[question_id] = anyio.Event()
+
+    async def _take(self, question_id: str) -> Outcome | None:
+        # Shielded: an approval that was spent must reach the desk even if its asker leaves now.
+        found: Outcome | None = None
+        with anyio.CancelScope(shield=True):
+            found = await self._store.questions.take(
+                question_id, task_id=self._claim.task_id, attempt=self._claim.attempt
+            )
+        return found  # noqa: RET504 (outside the scope: mypy cannot see that it never swallows)
+
+    def _reply(self, question_id: str, found: Outcome) -> AskReply:
+        spoken = found.kind in {OutcomeKind.ANSWERED, OutcomeKind.DEFAULTED}
+        return AskReply(
+            outcome=found.kind.value,
+            question_id=question_id,
+            answer=found.answer if spoken else None,
+            by=found.by or None,
+            via=found.via or None,
+            messages=self.unheard(),
+        )
