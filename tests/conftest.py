@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import anyio
 import hypothesis
@@ -14,6 +19,7 @@ from redis.asyncio import Redis
 
 from leaks import key_leaks
 from servers import RedisServer
+from tinytown.embedded import Quarters
 
 # How long one example takes says more about the machine's other work than about the code.
 hypothesis.settings.register_profile("everyday", deadline=None)
@@ -60,6 +66,17 @@ def redis_server() -> Iterator[Callable[..., RedisServer]]:
             return stack.enter_context(RedisServer(**options))  # type: ignore[arg-type]
 
         yield make
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Lend a home with a short path; whatever server is left in it ends with the test."""
+    home = Path(mkdtemp(prefix="tt-home-", dir="/tmp"))
+    yield home
+    pid = Quarters(home).server_pid()
+    if pid:
+        os.kill(pid, signal.SIGKILL)
+    rmtree(home)
 
 
 Eventually = Callable[..., Awaitable[None]]
