@@ -123,6 +123,7 @@ def test_what_an_agents_session_carries_is_known_and_changes_nothing() -> None:
         "TINYTOWN_ATTEMPT": "2",
         "TINYTOWN_GOAL_FILE": "/tmp/goal",
         "TINYTOWN_DESK": "/tmp/desk",
+        "TINYTOWN_TURN": "cookie",
     }
     assert load(session) == load({})
     assert load_session(session).desk == "/tmp/desk"

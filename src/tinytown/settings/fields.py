@@ -311,3 +311,4 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     attempt: str | None = None
     goal_file: str | None = None
     desk: str | None = None
+    turn: str | None = None
