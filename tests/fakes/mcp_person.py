@@ -1,7 +1,8 @@
 """A stdio MCP server with a scripted person behind it, for tests of the adapters alone.
 
 `PERSON_ANSWER` is what the person says to every question, `PERSON_SECONDS` how long it takes,
-`PERSON_APPROVES` (yes/no) decides permission prompts, `PERSON_LOG` gets one JSON line per call, `PERSON_BROKEN` never starts.
+`PERSON_APPROVES` (yes/no) decides permission prompts, `PERSON_LOG` gets one JSON line per call.
+With `PERSON_BROKEN` the server does not start.
 """
 
 from __future__ import annotations

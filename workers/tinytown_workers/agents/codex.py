@@ -89,6 +89,8 @@ def _config(turn: Turn) -> dict[str, Any]:
     config: dict[str, Any] = {
         "approval_policy": "never",
         "sandbox_mode": "danger-full-access" if turn.permissions == "bypass" else "workspace-write",
+        # /tmp is everybody's on this machine; the agent has a TMPDIR of its own.
+        "sandbox_workspace_write": {"exclude_slash_tmp": True},
         "check_for_update_on_startup": False,
         "analytics": {"enabled": False},
     }

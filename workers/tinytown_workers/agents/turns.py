@@ -53,7 +53,9 @@ async def run_turn(
     verdict = running.reader.verdict(ended)
     if running.deaf:
         verdict = msgspec.structs.replace(verdict, ok=False, reason=running.deaf)
-    return running.masked(verdict)
+    # The raw output has done its work; keys in it are not masked.
+    ended = msgspec.structs.replace(ended, stdout_tail=b"", stderr_tail=b"")
+    return running.masked(msgspec.structs.replace(verdict, exit=ended))
 
 
 class _Running:
