@@ -166,6 +166,23 @@ async def test_silence_counts_again_once_the_question_is_closed(
     assert (await heard.run("sleep 60", tmp_path, limits=limits)).why == "idle"
 
 
+async def test_a_new_child_begins_with_clean_clocks(heard: Heard, tmp_path: Path) -> None:
+    await heard.run("echo one", tmp_path)
+    heard.pulse.last_word(0.0)
+    heard.pulse.stop("budget")
+    ended = await heard.run("sleep 0.1; echo two", tmp_path)
+    assert (ended.why, ended.code) == ("exited", 0)
+
+
+async def test_a_question_left_open_holds_the_clocks_of_the_next_child(
+    heard: Heard, tmp_path: Path
+) -> None:
+    heard.pulse.hold()
+    limits = Limits(idle_seconds=0.1, wall_seconds=0.1, grace_seconds=1)
+    assert (await heard.run("sleep 0.4", tmp_path, limits=limits)).why == "exited"
+    assert (await heard.run("sleep 0.4", tmp_path, limits=limits)).why == "exited"
+
+
 async def test_after_its_last_word_it_has_to_leave(heard: Heard, tmp_path: Path) -> None:
     async def hear(stream: Stream, line: Line) -> None:
         heard.pulse.last_word(0.2)

@@ -99,9 +99,14 @@ class Pulse:
         self._changed = anyio.Event()
 
     def start(self) -> None:
-        """Set both clocks to zero."""
-        self._started = self._beaten = self._now()
+        """Begin with a new child: both clocks at zero, nothing known of an earlier one.
+
+        A question that is open already goes on holding the clocks.
+        """
+        self._started = self._beaten = self._held_since = self._now()
         self._held_total = 0.0
+        self._last_word_by = math.inf
+        self._why = None
 
     def beat(self) -> None:
         """Tell that the child lives: it said something, or its tools report progress."""
@@ -218,6 +223,7 @@ class _Supervision:
                         # What it started gets a moment: servers leave when their input closes.
                         await stragglers.gone(self._limits.drain_seconds)
                     await stragglers.end(self._limits.grace_seconds)
+                    child.poll()  # seen off, so its id may go; its last lines may take longer
                     with anyio.move_on_after(self._limits.drain_seconds):
                         await self._closed.wait()
                     self._abandon()
@@ -226,12 +232,13 @@ class _Supervision:
                     raise
                 raise several.exceptions[0] from None
             finally:
-                with anyio.CancelScope(shield=True):
-                    await stragglers.end(self._limits.grace_seconds)
-                code = child.poll()
+                if child.returncode is None:
+                    with anyio.CancelScope(shield=True):
+                        await stragglers.end(self._limits.grace_seconds)
+                    child.poll()
             return Exit(
                 why=why,
-                code=code,
+                code=child.returncode,
                 seconds=anyio.current_time() - started,
                 lines_dropped=sum(way.dropped for way in self._spillways.values()),
                 stdout_tail=self._spillways["stdout"].tail,
