@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from tinytown.store import Store
 from tinytown.town.dispatcher import Dispatcher
@@ -31,10 +32,7 @@ class WorkerProcess:
 
     async def exit_code(self, within_seconds: float = 20) -> int:
         """Wait for its end; negative for a signal."""
-        with anyio.fail_after(within_seconds):
-            while self._process.poll() is None:
-                await anyio.sleep(0.01)
-        return self._process.returncode
+        return await anyio.to_thread.run_sync(self._process.wait, within_seconds)
 
     @property
     def alive(self) -> bool:

@@ -343,7 +343,7 @@ async def test_a_restart_of_redis_in_the_middle_of_a_task_loses_nothing(
     with workers(server.url, tmp_path) as crew:
         async with open_town(server.url) as store:
             crew.start(
-                f"touch {tmp_path}/here; while ! test -e {tmp_path}/go; do sleep 0.05; done; echo k",
+                f"cd {tmp_path}; touch here; while ! test -e go; do sleep 0.05; done; echo ok",
                 lease_seconds="30",
             )
             mission = await start(store)
