@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 
 import anyio
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 import fakes.notifier_process
 from conftest import Eventually
 from fakes.errand import add_endpoint, start_errand
-from fakes.notifying import deliveries, notifier_of, only, running
+from fakes.notifying import QUICK, deliveries, notifier_of, only, running
 from fakes.ntfy import Fault, NtfyServer
 from servers import RedisServer
 from tinytown.models.delivery import DeliveryState
@@ -39,6 +40,21 @@ async def test_one_hanging_phone_delays_no_other(
         await eventually(lambda: len(ntfy.on("phone")) == 2)
 
         assert ntfy.on("phone")[1].at - asked_at < 0.5
+
+
+async def test_a_hanging_phone_holds_one_place_however_much_waits_for_it(
+    store: Store, ntfy: NtfyServer, sink: PushSink, eventually: Eventually
+) -> None:
+    ntfy.fault("dead", Fault(hang=True), forever=True)
+    dead = await add_endpoint(store, ntfy.endpoint("dead"), ("mission.*",))
+    await add_endpoint(store, ntfy.endpoint("phone"))
+    rules = msgspec.structs.replace(QUICK, places=3)
+    async with running(notifier_of(store, sink, rules)):
+        for number in range(6):
+            await (await start_errand(store, title=f"Number {number}")).finish()
+        await eventually(lambda: len(ntfy.on("phone")) == 6, within_seconds=4)
+        leased = [one for one in await deliveries(store, dead) if one.attempt > 0]
+        assert len(leased) == 1, "the others would lose their leases in its queue"
 
 
 async def test_two_notifiers_deliver_each_event_once(
