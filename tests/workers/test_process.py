@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -319,7 +320,8 @@ async def test_a_killed_worker_takes_its_child_along(
         [sys.executable, "-c", worker], stderr=None, cwd=tmp_path
     ) as process:
         assert process.stdout is not None
-        assert await process.stdout.receive() == b"up\n"
+        said = BufferedByteReceiveStream(process.stdout)
+        assert await said.receive_until(b"\n", 100) == b"up"
         await eventually(lambda: alive("orphan-of-a-worker"), "the child runs")
         process.kill()
     await eventually(lambda: not alive("orphan-of-a-worker"), "the child is gone")
