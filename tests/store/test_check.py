@@ -230,6 +230,7 @@ async def test_a_wrong_url_is_refused_before_anything_is_opened() -> None:
 def test_a_place_never_carries_credentials() -> None:
     assert place("redis://user:pw@host:1/2") == "host:1"
     assert place("rediss://:pw@host") == "host:6379"
+    assert place("redis://:pw@[::1]:1") == "[::1]:1"
     assert place("unix://user:pw@/run/r%20s.sock?password=pw") == "/run/r s.sock"
 
 

@@ -20,6 +20,16 @@ Servers = Callable[..., RedisServer]
 Eventually = Callable[..., Awaitable[None]]
 
 
+@pytest.fixture(
+    scope="module",
+    params=[("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
+    ids=["asyncio", "uvloop"],
+)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Run these on both loops: the worker's and the townhall's."""
+    return request.param
+
+
 async def calls(redis: Redis, command: str) -> int:
     """Count how often the server has run a command."""
     stats = await redis.info("commandstats")

@@ -7,7 +7,6 @@ as unset, because that is how compose files and dashboards say "not set".
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -135,6 +134,8 @@ def _misspelt(source: Mapping[str, str]) -> list[str]:
     problems = []
     for name in sorted(source):
         if name.upper().startswith("TINYTOWN_") and name not in known:
+            import difflib  # 5 ms that a start without a mistake need not pay
+
             near = difflib.get_close_matches(name.upper().removeprefix("TINYTOWN_"), ends, n=1)
             hint = f"; did you mean {ends[near[0]]}?" if near else ""
             problems.append(f"{name} is not a setting{hint}")

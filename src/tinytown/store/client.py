@@ -224,7 +224,8 @@ def place(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return unquote(parts.path)
-    return f"{parts.hostname}:{parts.port or 6379}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or 6379}"
 
 
 def _options(url: str, name: str, seconds: float) -> dict[str, Any]:
