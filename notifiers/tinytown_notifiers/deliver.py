@@ -37,7 +37,7 @@ LEASE_SECONDS: Final = 45.0
 """More than twice the longest attempt (20 s): a lease that ends means a notifier that died."""
 LOOK_SECONDS: Final = 30.0
 """Replays and other notifiers' retries come without a bell; this is how long they may wait."""
-GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 3.0
 """How long attempts may go on when the process is told to stop."""
 
 

@@ -163,6 +163,32 @@ async def test_text_that_looks_like_html_stays_text_in_chats_that_speak_html(
     assert sent["disable_notification"] is True
 
 
+HOSTED = {
+    "bark": "bark://127.0.0.1:{}/devicekey",
+    "gotify": "gotify://127.0.0.1:{}/Asecrettoken",
+    "hassio": "hassio://127.0.0.1:{}/longlivedtoken",
+    "json": "json://127.0.0.1:{}/path",
+    "mmost": "mmost://127.0.0.1:{}/3ccdd113474722377935511fc85d3dd4",
+    "nctalk": "nctalk://user:pass@127.0.0.1:{}/room",
+    "pushdeer": "pushdeer://127.0.0.1:{}/pushKey123",
+    "signal": "signal://127.0.0.1:{}/+11234567890",
+    "synology": "synology://127.0.0.1:{}/token",
+    "xml": "xml://127.0.0.1:{}/path",
+}
+
+
+@pytest.mark.parametrize("url", HOSTED.values(), ids=HOSTED.keys())
+async def test_other_services_send_one_request_with_the_text(
+    sink: PushSink, message: MakeMessage, url: str
+) -> None:
+    with Recorder(body=b'{"success":true,"code":200,"error":0}') as server:
+        outcome = await sink.send(message(url.format(server.port)))
+
+    assert isinstance(outcome, Delivered), outcome
+    (asked,) = server.requests
+    assert "Shall" in asked.path + asked.body.decode()
+
+
 async def test_sending_never_blocks_the_event_loop(
     ntfy: NtfyServer, sink: PushSink, message: MakeMessage
 ) -> None:

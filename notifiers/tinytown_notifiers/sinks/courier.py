@@ -279,10 +279,11 @@ def _read(reply: requests.Response) -> None:
 _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (requests.ConnectTimeout, "no connection in time"),
     (requests.Timeout, "no reply in time"),
-    (requests.exceptions.SSLError, "the server's certificate is not trusted"),
     (requests.exceptions.InvalidURL, "the address is not valid"),
 )
 _SIGNS: Final = (
+    ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not trusted"),
+    ("SSLError", "the server does not speak TLS as it should"),
     ("NameResolutionError", "the host name is not known"),
     ("Connection refused", "connection refused"),
     ("RemoteDisconnected", "the server hung up"),

@@ -178,6 +178,9 @@ def _failure(target: Target, exchange: Any, lines: list[str]) -> Failed:
             permanent=exchange.refused, reason=exchange.trouble or "not allowed", status=None
         )
     status = exchange.status or _status_in(reason)
+    if status is not None and 200 <= status < 300:
+        # The server was content and the plugin was not: its words are all there is.
+        return Failed(permanent=False, reason=_short(reason) or "the answer was not understood")
     if status is None:
         # Nothing was sent. A plugin over HTTP did not get as far as asking: it never will.
         return Failed(

@@ -42,7 +42,7 @@ class Target:
         self._parsed = self._parse(url)
         self._said = {name.lower() for name in self._parsed.get("qsd", {})}
         self.speaks_http = _speaks_http(self.plugin)
-        self._check_ntfy(self.build({}))
+        self._check_targets(self.build({}))
 
     def build(self, parameters: dict[str, Any]) -> NotifyBase:
         """Make the plugin for one message, as Apprise.instantiate does with a dictionary.
@@ -81,16 +81,18 @@ class Target:
             parsed["include_image"] = False
         return parsed
 
-    def _check_ntfy(self, plugin: Any) -> None:
-        """Refuse what Apprise would accept and then send to nobody, or without its password."""
-        if self.schema not in {"ntfy", "ntfys"}:
-            return
-        if not plugin.topics or len(plugin.topics) != len(self._parsed.get("targets", ())):
-            raise Invalid(
-                "an ntfy URL needs topics of letters, digits, - and _: ntfys://host/topic"
-            )
-        if plugin.mode == "cloud" and (plugin.user or plugin.token):
-            raise Invalid("to log in, name the server too: ntfys://tk_…@ntfy.sh/topic")
+    def _check_targets(self, plugin: Any) -> None:
+        """Refuse what Apprise would accept and then send to nobody, to many, or without a login."""
+        if self.schema in {"ntfy", "ntfys"}:
+            if not plugin.topics or len(plugin.topics) != len(self._parsed.get("targets", ())):
+                raise Invalid(
+                    "an ntfy URL needs a topic of letters, digits, - and _: ntfys://host/topic"
+                )
+            if plugin.mode == "cloud" and (plugin.user or plugin.token):
+                raise Invalid("to log in, name the server too: ntfys://tk_…@ntfy.sh/topic")
+        if len(plugin) > 1:
+            # Half of them may have got it when one fails, and a retry would tell them again.
+            raise Invalid("one target per endpoint, please: add an endpoint for each")
 
     def _check_parameters(self, parsed: dict[str, Any]) -> None:
         """Look at what Apprise itself read from the URL, so that no other reading can differ."""
