@@ -13,6 +13,7 @@ from tinytown.models.event import Event
 from tinytown.store import records
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
+from tinytown.store.pages import Index, page_of
 from tinytown.store.replies import DONE, NOT_YOURS, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
@@ -109,11 +110,12 @@ class Deliveries:
         self, endpoint_id: str, *, cursor: str | None, limit: int
     ) -> tuple[list[Delivery], str | None]:
         """List an endpoint's latest deliveries, newest first."""
-        return await self._page(self._keys("endpoint_deliveries", endpoint_id), cursor, limit)
+        key = self._keys("endpoint_deliveries", endpoint_id)
+        return await self._page(key, "created_at", cursor, limit)
 
     async def dead(self, *, cursor: str | None, limit: int) -> tuple[list[Delivery], str | None]:
         """List the dead letters, newest first."""
-        return await self._page(self._keys("deliveries_dead"), cursor, limit)
+        return await self._page(self._keys("deliveries_dead"), "finished_at", cursor, limit)
 
     async def oldest_due_ms(self) -> int | None:
         """Say since when the oldest delivery is due; None when nothing is."""
@@ -122,16 +124,16 @@ class Deliveries:
         return int(rows[0][1]) if rows else None
 
     async def _page(
-        self, index: str, cursor: str | None, limit: int
+        self, key: str, field: str, cursor: str | None, limit: int
     ) -> tuple[list[Delivery], str | None]:
-        with store_errors():
-            start = 0
-            if cursor is not None:
-                rank = await self._client.zrevrank(index, cursor)
-                start = 0 if rank is None else int(rank) + 1
-            ids = await self._client.zrevrange(index, start, start + limit)
-        page = await self._read_many(ids[:limit])
-        return page, ids[limit - 1] if len(ids) > limit else None
+        ids, more = await page_of(
+            self._client,
+            Index(key=key, field=field, newest_first=True),
+            cursor=cursor,
+            record=self._keys("delivery", cursor or ""),
+            limit=limit,
+        )
+        return await self._read_many(ids), ids[-1] if more else None
 
     async def _read_many(self, ids: Sequence[str]) -> list[Delivery]:
         if not ids:

@@ -14,6 +14,7 @@ from tinytown.models.task import Message
 from tinytown.store import records
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
+from tinytown.store.pages import Index, page_of
 from tinytown.store.replies import DONE, TOO_MANY, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
@@ -131,42 +132,27 @@ class Missions:
         """
         if label is not None:
             digest = hashlib.sha1(label.encode(), usedforsecurity=False).hexdigest()
-            index = self._keys("missions_by_label", digest)
+            key = self._keys("missions_by_label", digest)
         elif state is not None:
-            index = self._keys("missions_by_state", state)
+            key = self._keys("missions_by_state", state)
         else:
-            index = self._keys("missions")
+            key = self._keys("missions")
+        index = Index(key=key, field="created_at", newest_first=True)
         found: list[Mission] = []
         for _ in range(10):
-            ids, more = await self._slice(index, cursor, limit - len(found))
+            ids, more = await page_of(
+                self._client,
+                index,
+                cursor=cursor,
+                record=self._keys("mission", cursor or ""),
+                limit=limit - len(found),
+            )
             missions = await self.read_many(ids)
             found += [m for m in missions if state is None or m.state is state]
             cursor = ids[-1] if ids and more else None
             if cursor is None or len(found) >= limit:
                 break
         return found, cursor
-
-    async def _slice(self, index: str, cursor: str | None, limit: int) -> tuple[list[str], bool]:
-        """Take the next ids of an index, newest first, by score and then by id."""
-        with store_errors():
-            start = 0
-            if cursor is not None:
-                rank = await self._client.zrevrank(index, cursor)
-                if rank is None:
-                    return await self._slice_by_time(index, cursor, limit)
-                start = int(rank) + 1
-            ids = await self._client.zrevrange(index, start, start + limit)
-        return list(ids[:limit]), len(ids) > limit
-
-    async def _slice_by_time(self, index: str, cursor: str, limit: int) -> tuple[list[str], bool]:
-        """Go on after a mission that has left the index meanwhile: its creation time is known."""
-        created = await self._client.hget(self._keys("mission", cursor), "created_at")
-        if created is None:
-            return [], False
-        ids = await self._client.zrevrangebyscore(
-            index, f"({created}", "-inf", start=0, num=limit + 1
-        )
-        return list(ids[:limit]), len(ids) > limit
 
     async def results(self, mission: Mission) -> list[tuple[str, Result]]:
         """Read what the completed and failed tasks left behind, with their patches."""

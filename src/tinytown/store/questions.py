@@ -11,6 +11,7 @@ from tinytown.models.question import Ask, OutcomeKind, Question, QuestionState
 from tinytown.store import records
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
+from tinytown.store.pages import Index, page_of
 from tinytown.store.replies import DONE, REFUSED, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
@@ -110,14 +111,14 @@ class Questions:
 
     async def page(self, *, cursor: str | None, limit: int) -> tuple[list[Question], str | None]:
         """List the open questions, oldest first: who waits longest comes first."""
-        index = self._keys("questions_open")
-        with store_errors():
-            start = 0
-            if cursor is not None:
-                rank = await self._client.zrank(index, cursor)
-                start = 0 if rank is None else int(rank) + 1
-            ids = await self._client.zrange(index, start, start + limit)
-        return await self._read_many(ids[:limit]), ids[limit - 1] if len(ids) > limit else None
+        ids, more = await page_of(
+            self._client,
+            Index(key=self._keys("questions_open"), field="asked_at", newest_first=False),
+            cursor=cursor,
+            record=self._keys("question", cursor or ""),
+            limit=limit,
+        )
+        return await self._read_many(ids), ids[-1] if more else None
 
     async def of_mission(self, mission_id: str) -> list[Question]:
         """List all questions of a mission, oldest first."""

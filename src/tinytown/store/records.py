@@ -127,7 +127,6 @@ def claim(reply: Sequence[Any]) -> Claim:
 def question(id_: str, fields: Fields) -> Question:
     """Make a question of its hash."""
     outcome = fields.get("outcome")
-    ended = fields["state"] != "open"
     answered = fields["state"] == "answered" or outcome == "defaulted"
     return Question(
         id=id_,
@@ -144,7 +143,7 @@ def question(id_: str, fields: Fields) -> Question:
         expires_at=instant(fields["expires_at"]),
         state=QuestionState(fields["state"]),
         answer=fields.get("answer") if answered else None,
-        answered_at=instant(fields.get("answered_at")) if ended else None,
+        answered_at=instant(fields.get("answered_at")) if fields["state"] == "answered" else None,
         answered_by=_or_none(fields.get("answered_by")),
         answered_via=_or_none(fields.get("answered_via")),
         outcome=OutcomeKind(outcome) if outcome else None,

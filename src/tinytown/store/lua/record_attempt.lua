@@ -2,7 +2,7 @@
 -- KEYS: events
 -- ARGV: now, delivery, attempt, outcome (delivered|retry|dead|obsolete), delay_ms, reason, tried (JSON),
 --   kind (push), duration_ms
--- Returns: {1, state} · {-2} another attempt owns it now · {-1} unknown delivery
+-- Returns: {1, state} done, also when repeated · {-2} another attempt owns it now · {-1} unknown delivery
 -- Events: delivery.dead, endpoint.failing, endpoint.recovered
 local id, attempt, outcome, reason, kind = ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[8]
 local delivery = some(K.delivery(id), 'state', 'attempt', 'endpoint', 'type', 'event_at', 'tries')
@@ -13,6 +13,11 @@ if delivery.attempt ~= attempt or delivery.state ~= 'due' then
 end
 local endpoint = delivery.endpoint
 local tries = delivery.tries == '' and {} or cjson.decode(delivery.tries)
+if #tries > 0 and tries[#tries].number == tonumber(attempt) then return { 1, delivery.state } end
+local known = redis.call('HEXISTS', K.endpoints, endpoint) == 1
+if not known and outcome ~= 'delivered' then
+  outcome, reason = 'obsolete', 'the endpoint was removed'
+end
 tries[#tries + 1] = cjson.decode(ARGV[7])
 while #tries > LIMIT.tries do table.remove(tries, 1) end
 redis.call('HSET', K.delivery(id), 'tries', cjson.encode(tries))
@@ -34,7 +39,6 @@ else redis.call('ZREM', K.deliveries_due, endpoint) end
 if outcome == 'obsolete' then return { 1, outcome } end
 observe('delivery_' .. kind, tonumber(ARGV[9]))
 
-local known = redis.call('HEXISTS', K.endpoints, endpoint) == 1
 local health = some(K.endpoint_health(endpoint), 'state', 'failures')
 local told = string.match(delivery.type, '^delivery%.') or string.match(delivery.type, '^endpoint%.')
 if outcome == 'delivered' then
