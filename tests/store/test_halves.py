@@ -87,3 +87,6 @@ async def test_a_refused_change_leaves_no_trace_and_is_made_when_redis_is_well(
         assert Books(client).check() == []
     assert "start a mission" in refused
     assert "read a mission" not in refused
+    # A full Redis can still finish what it has; a read-only one can write nothing.
+    assert ("settle a task" in refused) is (ailment == "read-only")
+    assert ("tick" in refused) is (ailment == "read-only")

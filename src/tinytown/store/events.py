@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -103,14 +104,19 @@ class Events:
             )
         return [self._line(id_, records.pairs(fields)) for id_, fields in rows]
 
-    async def tail_log(
-        self, client: Client, mission_id: str, stream_id: str, *, block_ms: int
-    ) -> list[LogLine]:
-        """Block for a mission's log after an id, with a connection of the caller's own."""
-        stream = self._keys("mission_log", mission_id)
+    async def tail_logs(
+        self, client: Client, positions: Mapping[str, str], *, block_ms: int
+    ) -> list[tuple[str, LogLine]]:
+        """Block for the logs of several missions (id -> last seen line); says whose each line is."""
+        missions = {self._keys("mission_log", mission): mission for mission in positions}
+        streams = {self._keys("mission_log", mission): id_ for mission, id_ in positions.items()}
         with store_errors():
-            reply = await client.xread({stream: stream_id}, block=block_ms, count=500)
-        return [self._line(id_, fields) for _, listed in entries(reply) for id_, fields in listed]
+            reply = await client.xread(streams, block=block_ms, count=500)
+        return [
+            (missions[name], self._line(id_, fields))
+            for name, listed in entries(reply)
+            for id_, fields in listed
+        ]
 
     async def ensure_group(self) -> None:
         """Create the notifiers' group at the stream's beginning, unless it is there."""

@@ -62,7 +62,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Failures in a row that make an endpoint `failing`."""
     reclaim_batch: int = 8
     """Expired things one claim looks after before it reads."""
-    retention_ms: int = 30 * 86_400_000
+    retention_ms: int = 7 * 86_400_000
     """How long an ended mission can be read."""
     grace_ms: int = 366 * 86_400_000
     """How much later than retention its keys expire by themselves. The tick removes them in time
@@ -167,7 +167,8 @@ class Scripts:
         self._arguments: dict[str, tuple[str, ...]] = {}
         for name, body in texts.items():
             # The shebang makes Redis refuse a writing script as a whole when it is out of memory
-            # or read-only, before its first write.
+            # or read-only, before its first write. Those that end or free something carry
+            # `allow-oom`: a full Redis must be able to finish what it has.
             flags = parse_flags(body)
             shebang = f"#!lua flags={flags}" if flags else "#!lua"
             self._scripts[name] = Script(f"{shebang}\n{prelude}\n{body}", name=name)

@@ -1,4 +1,5 @@
 -- answer_question: the first answer wins and the task that waits goes on.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, question, answer, by, via
 -- Returns: {1} this answer counts · {2} the same answer was given before ·

@@ -1,4 +1,5 @@
 -- cancel_mission: a person ends a mission; its tasks end with it and their workers hear at once.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, mission, by
 -- Returns: {1, "canceled"} · {0, state} the move is illegal · {-1} unknown mission

@@ -1,4 +1,5 @@
 -- claim_deliveries: a notifier leases what is due, oldest endpoint first, one per endpoint.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, lease_ms, limit, busy endpoints…
 -- Returns: {1, next_due (0 = nothing), now, {id, endpoint, event, attempt, created_at, …}}

@@ -1,4 +1,5 @@
 -- drain_worker: a worker takes nothing new; it finishes or hands back and leaves.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, worker
 -- Returns: {1, "draining"} · {0, state} the move is illegal · {-1} unknown worker

@@ -1,4 +1,5 @@
 -- drop_endpoint: an endpoint goes, with what was due for it.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, endpoint
 -- Returns: {1} · {-1} unknown endpoint

@@ -1,4 +1,5 @@
 -- drop_key: a key is revoked; from now on it opens nothing.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, key, digest
 -- Returns: {1} · {-1} unknown key

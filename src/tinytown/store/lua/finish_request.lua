@@ -1,4 +1,5 @@
 -- finish_request: the reply to an Idempotency-Key is kept, or the key freed after a refusal.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, actor, key, reply (JSON; '' frees the key, '-' lets the next try go on with its id)
 -- Returns: {1}

@@ -1,4 +1,5 @@
 -- leave_worker: a worker goes home; one that is only idle may not while something waits for it.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, worker, always (1: also while tasks wait), reason
 -- Returns: {1, "stopped"} · {0, "waiting"} there is work · {0, state} it still holds a task ·

@@ -1,4 +1,5 @@
 -- record_attempt: the notifier that leased an attempt writes how it went, with the endpoint's health.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, delivery, attempt, outcome (delivered|retry|dead|obsolete), delay_ms, reason, tried (JSON),
 --   kind (push), duration_ms

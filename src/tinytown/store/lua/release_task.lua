@@ -1,4 +1,5 @@
 -- release_task: the holder of the lease hands its task back at once (it drains, or cannot go on).
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, task, attempt, reason, counts (1: a loss towards the dead letter, 0: an honest return)
 -- Returns: {1} back on the docket · {-2} the lease is not its own any more · {-1} unknown task

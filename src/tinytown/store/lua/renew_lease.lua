@@ -1,4 +1,5 @@
 -- renew_lease: a worker shows that it lives and keeps the lease of its task, if it has one.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, worker, silence_ms, lease_ms, task ('' for none), attempt
 -- Returns: {1, worker state, lease_until} · {-2} the lease is not its own any more ·

@@ -1,4 +1,5 @@
 -- settle_task: the holder of the lease ends its task, completed or failed; what waited for it moves.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, task, attempt, outcome (completed|failed), summary, reason, result (JSON), patch,
 --   bundle, input_tokens, output_tokens, cost_micros

@@ -1,4 +1,5 @@
 -- take_answer: the worker that asked fetches the outcome for its agent; an approval is spent by it.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, question, task, attempt
 -- Returns: {1, state, outcome, answer, by, via} ended · {0, "open"} nobody answered yet ·

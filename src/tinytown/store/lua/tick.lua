@@ -1,5 +1,6 @@
 -- tick: what is due by time is handled, and the caller learns when the next thing is.
 -- Any number of townhalls may tick: each due thing is handled once, by whoever comes first.
+-- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, limit
 -- Returns: {1, handled, next_due (0 = nothing), now}
