@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 
@@ -27,7 +29,11 @@ class Recorder:
     """The server; use it as a context manager."""
 
     def __init__(
-        self, status: int = 200, body: bytes = b"{}", headers: dict[str, str] | None = None
+        self,
+        status: int = 200,
+        body: bytes = b"{}",
+        headers: dict[str, str] | None = None,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self.status, self.body, self.headers = status, body, headers or {}
         self.requests: list[Asked] = []
@@ -55,6 +61,12 @@ class Recorder:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*certificate)
+            self._http.socket = context.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
 
     def __enter__(self) -> Self:
