@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
 from e2e.model_server import ModelServer, script
-from e2e.rig import KEYS, TOWN_SECRETS, Rig, installed_agents
+from e2e.rig import KEYS, TOWN_SECRETS, Rig
 from tinytown_workers.agents import RULES, Notice, SessionStarted, ToolEnded, agent_named
 from tinytown_workers.process import Limits, Pulse
 
@@ -19,20 +18,9 @@ both = pytest.mark.parametrize("cli", ["claude", "codex"])
 ASK = {"tool": "ask_human", "with": {"question": "Which colour?", "options": ["red", "blue"]}}
 
 
-@pytest.fixture(scope="session")
-def path() -> str:
-    return installed_agents()
-
-
 @pytest.fixture
-def model() -> Iterator[ModelServer]:
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
-def rig(tmp_path: Path, model: ModelServer, path: str) -> Rig:
-    return Rig(tmp_path / "town", model, path=path)
+def rig(tmp_path: Path, model: ModelServer, agents_path: str) -> Rig:
+    return Rig(tmp_path / "town", model, path=agents_path)
 
 
 @both
