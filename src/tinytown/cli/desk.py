@@ -88,10 +88,10 @@ def town_command(
     return command
 
 
-def run_async(body: Callable[[], Awaitable[T]]) -> T:
+def run_async(body: Callable[[], Awaitable[T]], backend_options: dict[str, Any] | None = None) -> T:
     """Run a coroutine to its end; of several failures at once, the first is the one to tell."""
     try:
-        return anyio.run(body)
+        return anyio.run(body, backend_options=backend_options)
     except BaseExceptionGroup as group:
         raise _first(group) from None
 

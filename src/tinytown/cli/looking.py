@@ -30,7 +30,7 @@ from tinytown.models.worker import Worker
 
 _WAIT_SECONDS: Final = 25
 """One long poll: below the 30 s after which proxies drop what is silent."""
-_GLANCE_SECONDS: Final = 2.0
+_GLANCE_SECONDS: Final = 1.0
 
 watch_option = click.option("--watch", is_flag=True, help="Stay and show every change.")
 

@@ -21,7 +21,7 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
         "Print what makes the Tab key work in your shell.",
     ),
     "mission": (
-        "tinytown.cli.missions:mission",
+        "tinytown.cli.outcome:mission",
         "Missions",
         "Start missions and see them through.",
     ),

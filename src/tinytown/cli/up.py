@@ -56,7 +56,8 @@ def up(host: str | None, port: int | None, agent: str | None, max_workers: int |
         "TINYTOWN_AGENT": agent,
         "TINYTOWN_MAX_WORKERS": None if max_workers is None else str(max_workers),
     }
-    environ = settings.surroundings()
+    # One terminal shows the lines of all: the workers' should look like the town's.
+    environ = {"TINYTOWN_LOG": "console"} | settings.surroundings()
     environ |= {name: value for name, value in changes.items() if value is not None}
     try:
         config = settings.load(environ)
