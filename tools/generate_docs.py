@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: keys, settings, problems, states.
+"""Writes the reference pages that are made from the code: keys, settings, problems, states, API.
 
     python tools/generate_docs.py            # write them
     python tools/generate_docs.py --check    # exit 1 and show the difference where one is stale
@@ -14,15 +14,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from tinytown import errors, settings
+from tinytown.http import Door, reference
+from tinytown.http.endpoints import Post
 from tinytown.models import delivery, endpoint, mission, question, task, worker
 from tinytown.models.event import TYPES
 from tinytown.models.moves import Moves
 from tinytown.store.keys import KEYS
+from tinytown.town import Town
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 MADE: Final = (
@@ -209,11 +212,19 @@ def arrows(states: Sequence[StrEnum], moves: Moves[Any, Any]) -> Iterator[str]:
         yield from leaving or [f"{state} --> [*]"]
 
 
+def openapi_document() -> str:
+    """Describe the HTTP door; nobody is asked anything, so no town is needed."""
+    door = Door(cast("Town", None), out=cast("Post", None), described=True)
+    return reference.document(door.litestar)
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "keys.md": keys_page,
     "settings.md": settings_page,
     "problems.md": problems_page,
     "states.md": states_page,
+    # A link to the file beside the door, which is what the townhall serves.
+    "openapi.json": openapi_document,
 }
 
 

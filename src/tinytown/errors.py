@@ -15,6 +15,7 @@ TownError
 │  └─ InProgress                 the same idempotent request is still running
 ├─ Gone                   410   an answer link past its time
 ├─ TooLarge               413
+├─ UnsupportedMediaType   415
 ├─ Unprocessable          422
 │  └─ IdempotencyMismatch        the same key with another body
 ├─ TooMany                429
@@ -167,6 +168,13 @@ class TooLarge(TownError):
 
     status = 413
     title = "The request is too large"
+
+
+class UnsupportedMediaType(TownError):
+    """The body is in a form that is not read here; JSON is."""
+
+    status = 415
+    title = "The body is in a form that is not read here"
 
 
 class Unprocessable(TownError):

@@ -27,6 +27,7 @@ import tinytown
 from tinytown import logs, settings
 from tinytown.embedded import EmbeddedError, EmbeddedServer, Quarters
 from tinytown.http import Door
+from tinytown.http.endpoints import Post, Trial
 from tinytown.http.listener import CannotListen, Listener
 from tinytown.links import AnswerLinks
 from tinytown.settings import Settings, SettingsError
@@ -36,6 +37,7 @@ from tinytown.town import Town, TownRules
 from tinytown.town.dispatcher import Dispatcher
 from tinytown.vault import Vault
 from tinytown_notifiers import Notifier
+from tinytown_notifiers.sinks import Delivered
 from tinytown_notifiers.sinks.push import PushSink
 from tinytown_notifiers.sinks.target import redacted_url
 from tinytown_notifiers.wording import Writer
@@ -142,11 +144,12 @@ async def running_townhall(
         dispatcher = Dispatcher(store, town.hub, lease_seconds=config.lease_seconds)
         writer = Writer(public_url=config.public_url or hall.address, links=links)
         notifier = Notifier(store, vault=vault, writer=writer, sink=sink)
-        background += [_Named("hub", town.hub.run), dispatcher]
+        background += [town.hub, town.logs, dispatcher]
         if config.notifier:
             background.append(notifier)
         door = Door(
             town,
+            out=Post(_trial(notifier), notifier.ring),
             probe_key=config.probe_key,
             checks=_checks(dispatcher, notifier if config.notifier else None),
         )
@@ -167,15 +170,21 @@ async def running_townhall(
             group.cancel_scope.cancel()
 
 
-class _Named:
-    """A service made of a name and what it does."""
+def _trial(notifier: Notifier) -> Callable[[str], Awaitable[Trial]]:
+    """Let the door send test messages: also where `tt notifier` runs elsewhere."""
 
-    def __init__(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        self.name = name
-        self._run = run
+    async def test(endpoint_id: str) -> Trial:
+        outcome = await notifier.send_test(endpoint_id)
+        if isinstance(outcome, Delivered):
+            return Trial(delivered=True, duration_seconds=outcome.duration_seconds)
+        return Trial(
+            delivered=False,
+            duration_seconds=outcome.duration_seconds,
+            status=outcome.status,
+            reason=outcome.reason,
+        )
 
-    async def run(self) -> None:
-        await self._run()
+    return test
 
 
 async def _run(service: Service) -> None:

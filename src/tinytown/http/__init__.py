@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar, Request
 from litestar.di import Provide
@@ -11,7 +11,19 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
 from tinytown.errors import TownError
-from tinytown.http import events, health, missions, problems, questions
+from tinytown.http import (
+    answers,
+    endpoints,
+    events,
+    health,
+    metrics,
+    missions,
+    people,
+    problems,
+    questions,
+    reference,
+    scaling,
+)
 from tinytown.http.auth import Guard, actor_of
 from tinytown.http.doorman import Doorman
 from tinytown.http.idempotency import Replies
@@ -21,7 +33,7 @@ from tinytown.town import Town
 
 __all__ = ["Door"]
 
-BODY_BYTES = 512 * 1024
+BODY_BYTES: Final = 512 * 1024
 """A goal of 64 KB takes 384 KB when a client escapes every byte of it."""
 
 
@@ -32,13 +44,26 @@ class Door:
         self,
         town: Town,
         *,
+        out: endpoints.Post,
         probe_key: str | None = None,
         checks: Mapping[str, health.Check] | None = None,
+        described: bool = False,
     ) -> None:
-        """Build the routes; `checks` show up in /ready by name."""
+        """Build the routes; `out` sends test messages, `checks` show up in /ready by name.
+
+        `described` is for the one who writes the OpenAPI document (tools/generate_docs.py).
+        """
         self.streams = Streams()
         self.vitals = health.Vitals(town, checks or {})
-        frames = Frames()
+        meter = metrics.Meter(town)
+        parts: dict[str, Any] = {
+            "town": town,
+            "out": out,
+            "vitals": self.vitals,
+            "meter": meter,
+            "frames": Frames(),
+            "streams": self.streams,
+        }
 
         def provide_replies(request: Request[Actor, Any, Any]) -> Replies:
             return Replies(request, town)
@@ -49,16 +74,23 @@ class Door:
                 health.health_head,
                 health.ready,
                 health.ready_head,
-                missions.routes(),
+                metrics.metrics,
+                scaling.town_signal,
+                scaling.pool_signal,
+                missions.routes(events.mission_events, events.mission_log),
                 questions.routes(),
                 events.watch_events,
+                *endpoints.routes(),
+                *people.routes(),
+                answers.open_link,
+                answers.look_at_link,
+                answers.answer_link,
+                reference.problem_text,
+                *([] if described else [reference.openapi]),
             ],
             guards=[Guard(town, probe_key)],
             dependencies={
-                "town": Provide(lambda: town, sync_to_thread=False),
-                "vitals": Provide(lambda: self.vitals, sync_to_thread=False),
-                "frames": Provide(lambda: frames, sync_to_thread=False),
-                "streams": Provide(lambda: self.streams, sync_to_thread=False),
+                **{name: _hand_out(part) for name, part in parts.items()},
                 "actor": Provide(actor_of, sync_to_thread=False),
                 "replies": Provide(provide_replies, sync_to_thread=False),
             },
@@ -69,11 +101,16 @@ class Door:
             },
             request_max_body_size=BODY_BYTES,
             logging_config=None,
-            openapi_config=None,
+            # The framework would describe itself at the first request, for 0.1 s on the loop.
+            openapi_config=reference.config() if described else None,
         )
-        self.app: ASGIApp = Doorman(self.litestar)
+        self.app: ASGIApp = Doorman(self.litestar, meter.observe)
 
     def close(self) -> None:
         """Say "not ready" from now on and end every stream and long poll."""
         self.vitals.stopping = True
         self.streams.close()
+
+
+def _hand_out(part: Any) -> Provide:
+    return Provide(lambda: part, sync_to_thread=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ _FIT: Final = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
 _HEADER: Final = b"x-request-id"
 _QUIET: Final = frozenset({"/health", "/ready", "/metrics", "/api/scaling", "/api/scaling/{pool}"})
 """What machines ask all day long; a line only when it goes wrong."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 _BROKEN: Final = msgspec.json.encode(
     {"type": kind("internal-error"), "title": "Something went wrong in town", "status": 500}
 )
@@ -28,9 +30,10 @@ _BROKEN: Final = msgspec.json.encode(
 class Doorman:
     """Wraps the application; sees also what no route answers."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Stand before `app`."""
+    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
+        """Stand before `app`; `observe(method, route, status, seconds)` hears of every reply."""
         self._app = app
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -40,11 +43,13 @@ class Doorman:
         begun = time.perf_counter()
         request_id = _request_id(scope["headers"])
         status = 0
+        first_byte = 0.0
 
         async def tell(message: Message) -> None:
-            nonlocal status
+            nonlocal status, first_byte
             if message["type"] == "http.response.start":
                 status = message["status"]
+                first_byte = time.perf_counter() - begun
                 message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
             await send(message)
 
@@ -55,10 +60,13 @@ class Doorman:
             if not status:
                 await _broken(tell)
         finally:
+            if status:
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                self._observe(method, _route(scope), status, first_byte)
             self._line(scope, status, time.perf_counter() - begun, request_id)
 
     def _line(self, scope: Any, status: int, seconds: float, request_id: str) -> None:
-        route = scope.get("path_template") or "unmatched"
+        route = _route(scope)
         if route in _QUIET and status < 500:
             return
         actor = scope.get("user")
@@ -73,6 +81,11 @@ class Doorman:
         _log.log(
             logging.ERROR if status >= 500 else logging.INFO, "request", extra={"facts": facts}
         )
+
+
+def _route(scope: Any) -> str:
+    """Name the route, never the path: paths carry ids and links, and there is no end of them."""
+    return scope.get("path_template") or "unmatched"
 
 
 def _request_id(headers: Any) -> str:

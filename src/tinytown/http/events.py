@@ -6,14 +6,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
+import msgspec
 from litestar import Request, Response, get
 from litestar.params import Parameter
 
 from tinytown.errors import Invalid
+from tinytown.http.lists import EventPage, Limit, LogPage
 from tinytown.http.live import Frames, LiveResponse, Streams
 from tinytown.http.problems import refusals
 from tinytown.models.event import Event, is_pattern, matches
-from tinytown.store.events import is_stream_id
+from tinytown.models.mission import ENDED
+from tinytown.store.events import LogLine, is_stream_id
 from tinytown.town import Town
 from tinytown.town.hub import order
 
@@ -99,3 +102,84 @@ async def watch_events(  # noqa: PLR0917 - the framework passes by name
     lost = start is not None and order(start) < order(first) and order(start) > (0, 0)
     events = town.hub.follow(wants, after=start)
     return LiveResponse(frames_of(events, frames, lost=lost), streams)
+
+
+@get(
+    "/{mission_id:str}/events",
+    opt={"scope": "read"},
+    operation_id="read_mission_events",
+    summary="Read or watch a mission's history",
+    responses=refusals(400, 401, 403, 404, 503),
+)
+async def mission_events(  # noqa: PLR0917 - the framework passes by name
+    request: Request[Any, Any, Any],
+    mission_id: str,
+    town: Town,
+    frames: Frames,
+    streams: Streams,
+    after: After = None,
+    limit: Limit = 100,
+) -> Response[EventPage]:
+    """Read what happened in a mission, oldest first.
+
+    With `Accept: text/event-stream` it is told live and ends with the mission. A reader that has
+    heard the end already is answered with 204: an EventSource then stops coming back.
+    """
+    start = position(request, after)
+    mission = await town.missions.read(mission_id)
+    if not wants_stream(request):
+        found = await town.store.events.of_mission(mission_id, after=start or "0-0", limit=limit)
+        more = found[-1].stream_id if len(found) == limit else None
+        return Response(EventPage(items=found, next_cursor=more))
+    ended = mission.state in ENDED
+    if ended and start and not await town.store.events.of_mission(mission_id, after=start, limit=1):
+        return nothing_more()
+    events = town.hub.follow_mission(mission_id, after=start, ended=ended)
+    return LiveResponse(frames_of(events, frames), streams)
+
+
+@get(
+    "/{mission_id:str}/log",
+    opt={"scope": "read"},
+    operation_id="read_mission_log",
+    summary="Read or watch what a mission's agents say and do",
+    responses=refusals(400, 401, 403, 404, 503),
+)
+async def mission_log(  # noqa: PLR0917 - the framework passes by name
+    request: Request[Any, Any, Any],
+    mission_id: str,
+    town: Town,
+    streams: Streams,
+    after: After = None,
+    limit: Limit = 100,
+) -> Response[LogPage]:
+    """Read a mission's log, oldest first; live with `Accept: text/event-stream`, as its history."""
+    start = position(request, after)
+    mission = await town.missions.read(mission_id)
+    if not wants_stream(request):
+        found = await town.store.events.log_of(mission_id, after=start or "0-0", limit=limit)
+        return Response(
+            LogPage(items=found, next_cursor=found[-1].id if len(found) == limit else None)
+        )
+    over = mission.state in ENDED
+    if over and start and not await town.store.events.log_of(mission_id, after=start, limit=1):
+        return nothing_more()
+
+    async def ended() -> bool:
+        return (await town.missions.read(mission_id)).state in ENDED
+
+    return LiveResponse(_lines(town.logs.follow(mission_id, after=start, ended=ended)), streams)
+
+
+def nothing_more() -> Response[Any]:
+    """Tell an EventSource to stop coming back."""
+    return Response(None, status_code=204)
+
+
+async def _lines(lines: AsyncGenerator[LogLine, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(lines) as following:
+        async for line in following:
+            yield b"id: %s\nevent: log\ndata: %s\n\n" % (
+                line.id.encode(),
+                msgspec.json.encode(line),
+            )

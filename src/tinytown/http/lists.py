@@ -14,6 +14,7 @@ from tinytown.models.key import Key
 from tinytown.models.mission import Mission
 from tinytown.models.question import Question
 from tinytown.models.worker import Worker
+from tinytown.store.events import LogLine
 
 Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=100, description="Items of a page.")]
 Cursor: TypeAlias = Annotated[
@@ -40,6 +41,13 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events, oldest first."""
 
     items: list[Event]
+    next_cursor: str | None = None
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of a mission's log, oldest first."""
+
+    items: list[LogLine]
     next_cursor: str | None = None
 
 

@@ -22,6 +22,7 @@ from tinytown.errors import (
     TownError,
     Unauthenticated,
     Unavailable,
+    UnsupportedMediaType,
     tree,
 )
 
@@ -55,7 +56,16 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 _OF_STATUS: Final[dict[int, tuple[str, str, str]]] = {
     **{
         error.status: (error.slug(), error.title, inspect.getdoc(error) or "")
-        for error in (Invalid, Unauthenticated, Forbidden, NotFound, TooLarge, TooMany, Unavailable)
+        for error in (
+            Invalid,
+            Unauthenticated,
+            Forbidden,
+            NotFound,
+            TooLarge,
+            UnsupportedMediaType,
+            TooMany,
+            Unavailable,
+        )
     },
     405: (
         "method-not-allowed",
@@ -63,7 +73,6 @@ _OF_STATUS: Final[dict[int, tuple[str, str, str]]] = {
         "`Allow` names what it does.",
     ),
     406: ("not-acceptable", "Not available in the form asked for", "Ask with another `Accept`."),
-    415: ("unsupported-media-type", "The body is not in a form read here", "Send JSON."),
     500: ("internal-error", "Something went wrong in town", "The log has it under the request id."),
 }
 

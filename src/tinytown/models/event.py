@@ -42,6 +42,9 @@ TYPES: Final = (
 )
 """The closed set of contract.md."""
 
+MISSION_ENDS: Final = frozenset({"mission.completed", "mission.failed", "mission.canceled"})
+"""What ends a mission, and with it whoever follows only that mission."""
+
 _PATTERN: Final = re.compile(r"^(\*|[a-z]+\.(\*|[a-z]+))$")
 
 

@@ -8,12 +8,15 @@ import msgspec
 
 from tinytown.links import AnswerLinks
 from tinytown.store import Store
+from tinytown.town.deliveries import DeliveryDesk
 from tinytown.town.endpoints import EndpointDesk
 from tinytown.town.hub import Hub
 from tinytown.town.keys import KeyDesk
+from tinytown.town.loghub import LogHub
 from tinytown.town.missions import MissionDesk
 from tinytown.town.questions import QuestionDesk
 from tinytown.town.scaling import ScalingDesk
+from tinytown.town.workers import WorkerDesk
 from tinytown.vault import Vault
 
 __all__ = ["Town", "TownRules"]
@@ -46,8 +49,11 @@ class Town:
         self.rules = rules
         self.links = links
         self.hub = Hub(store)
+        self.logs = LogHub(store, self.hub)
         self.missions = MissionDesk(store, max_attempts=rules.max_attempts)
         self.questions = QuestionDesk(store, links)
         self.endpoints = EndpointDesk(store, vault, check_url=check_url, redact_url=redact_url)
+        self.deliveries = DeliveryDesk(store)
+        self.workers = WorkerDesk(store)
         self.keys = KeyDesk(store)
         self.scaling = ScalingDesk(store, max_workers=rules.max_workers)

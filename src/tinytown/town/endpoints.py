@@ -58,7 +58,7 @@ class EndpointDesk:
         for url in urls:
             endpoint_id = id_of_url(self._store.town, url)
             if endpoint_id not in ids_known:
-                await self.add(NewEndpoint(url=url, name="settings"), endpoint_id=endpoint_id)
+                await self.add(NewEndpoint(url=url, name="phone"), endpoint_id=endpoint_id)
 
     async def read(self, endpoint_id: str) -> Endpoint:
         """Read an endpoint; raises EndpointNotFound."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import anyio
 
-from tinytown.models.event import Event
+from tinytown.models.event import MISSION_ENDS, Event
 from tinytown.store import Store
 
 _log = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ class Listener:
 
 class Hub:
     """Reads the town's stream once and tells everyone in this process."""
+
+    name = "hub"
 
     def __init__(self, store: Store) -> None:
         """Listen to one town."""
@@ -123,6 +125,32 @@ class Hub:
                 if order(event.stream_id) > seen:
                     seen = order(event.stream_id)
                     yield event
+
+    async def follow_mission(
+        self, mission_id: str, *, after: str | None, ended: bool
+    ) -> AsyncGenerator[Event, None]:
+        """Yield a mission's history after an id (None: all of it), then live, until its end.
+
+        `ended` says that the mission is over already. Raises FellBehind.
+        """
+        with self.listen(lambda event: event.mission_id == mission_id) as listener:
+            position, last = after or "0-0", ""
+            while True:
+                batch = await self._store.events.of_mission(mission_id, after=position, limit=BATCH)
+                for event in batch:
+                    position, last = event.stream_id, event.type
+                    yield event
+                if len(batch) < BATCH:
+                    break
+            if ended or last in MISSION_ENDS:
+                return
+            while True:
+                event = await listener.next()
+                if order(event.stream_id) > order(position):
+                    position = event.stream_id
+                    yield event
+                    if event.type in MISSION_ENDS:
+                        return
 
 
 def order(stream_id: str) -> tuple[int, int]:
