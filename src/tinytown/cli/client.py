@@ -35,6 +35,7 @@ _ANSWER_SECONDS: Final = 30.0  # a town that is asked for anything has answered 
 _SILENCE_SECONDS: Final = 45.0  # a stream says at least a heartbeat in this time
 _ABOUT_THE_STREAM: Final = {"bye", "gap"}  # the town speaks of the stream, not of an event
 _PASSING: Final = {429, 502, 503, 504}  # refusals that a stream outlives
+_NOTHING_MORE: Final = 204
 PAGE: Final = 100
 """The most items of one page (contract)."""
 
@@ -188,10 +189,10 @@ class TownClient:
 
 
 class Stream:
-    """A stream's events for ever: when it breaks, it goes on after the last id seen.
+    """A stream's events: when it breaks, it goes on after the last id seen.
 
-    A town that is down is waited for; one that refuses (no such mission, no such key) raises
-    Refused out of the iteration.
+    It ends when the town says that nothing more will come (204). A town that is down is waited
+    for; one that refuses (no such mission, no such key) raises Refused out of the iteration.
     """
 
     def __init__(self, http: httpx.AsyncClient, path: str, query: Query, after: str | None) -> None:
@@ -212,6 +213,8 @@ class Stream:
             parser = Parser()  # an event that was cut off in the middle comes again whole
             try:
                 async with self._connect() as response:
+                    if response.status_code == _NOTHING_MORE:
+                        return
                     pause = _FIRST_PAUSE_SECONDS
                     lines = Lines()
                     async for chunk in response.aiter_bytes():

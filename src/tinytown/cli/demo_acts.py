@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tinytown_notifiers.standin import Notification, StandIn
 
 _LOOK_SECONDS: Final = 0.02
+_COLUMN: Final = 52  # where the latencies stand
 
 
 class Missing(Exception):
@@ -41,16 +43,16 @@ class Timeline:
     """Tells each step when it has really happened, with the time since the beginning."""
 
     def __init__(self) -> None:
-        self._began = anyio.current_time()
+        self._began = time.monotonic()
 
     def tell(self, what: str, *latency: str | float) -> None:
         """Print a step, and what took how long (`name, seconds, …`)."""
         pairs = zip(latency[::2], latency[1::2], strict=True)
         told = ", ".join(f"{name} {float(seconds) * 1000:.0f} ms" for name, seconds in pairs)
-        elapsed = anyio.current_time() - self._began
-        head = click.style(f"{elapsed:7.2f} s", dim=True)
+        head = click.style(f"{time.monotonic() - self._began:7.2f} s", dim=True)
         mark = click.style("✓", fg="green")
-        click.echo(f"{head}  {mark} {what:<52} {click.style(told, fg='cyan')}".rstrip())
+        tail = f"{' ' * max(2, _COLUMN - len(what))}{click.style(told, fg='cyan')}" if told else ""
+        click.echo(f"{head}  {mark} {what}{tail}")
 
 
 class Heard:
@@ -172,7 +174,7 @@ class Play:
         tell = self._timeline.tell
         with self._step("the mission completes"):
             done = at(await heard.first("mission.completed"))
-        tell("the mission is completed", "answer → done", seconds(goes_on, done))
+        tell("the mission is completed", "answer heard → done", seconds(goes_on, done))
 
         with self._step("the completion is pushed to the phone"):
             push, pushed = await self._next_push(phone)
@@ -189,7 +191,7 @@ class Play:
             ends = demo_agent.OPTIONS[0]
             check(f'"Hello, {{name}}{ends}"' in program, "the program is not what was agreed")
             await self._stage.check_patch(left.patch or "")
-        tell(f"branch {left.branch.partition('/')[0]}/… has {commit[:10]} {subject!r}")
+        tell(f"the branch has {commit[:10]}: {subject}")
 
     async def _home(self, town: TownClient, heard: Heard) -> None:
         """From the last task to a town at rest."""

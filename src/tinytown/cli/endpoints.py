@@ -127,12 +127,12 @@ async def show(town: TownClient, endpoint_id: str, *, as_json: bool) -> None:
     )
 
 
-class _Tried(msgspec.Struct, frozen=True):
-    """What a test push came to."""
+class _Trial(msgspec.Struct, frozen=True):
+    """How a test push went."""
 
-    outcome: str
-    duration_seconds: float = 0.0
-    error: str | None = None
+    delivered: bool
+    duration_seconds: float
+    reason: str | None = None
 
 
 @endpoint.command(cls=Example, example="tt endpoint test last")
@@ -143,13 +143,13 @@ async def test(town: TownClient, endpoint_id: str, *, as_json: bool) -> None:
     """Send a test push now; exit code 1 when it did not get through."""
     whole = await full_id(town, "endpoint", endpoint_id)
     reply = await town.post(f"/v1/endpoints/{whole}/test")
-    tried = reply.read(_Tried)
+    trial = reply.read(_Trial)
     if as_json:
         print_json(reply.body)
-    if tried.outcome != "delivered":
-        raise Failure(f"the test push failed: {tried.error or tried.outcome}", FAILED)
+    if not trial.delivered:
+        raise Failure(f"the test push failed: {trial.reason or 'no reason'}", FAILED)
     if not as_json:
-        render.say(f"sent in {tried.duration_seconds:.2f} s")
+        render.say(f"delivered in {trial.duration_seconds:.2f} s")
 
 
 def _move(name: str, sentence: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import anyio
 import click
 import msgspec
 
@@ -15,10 +14,7 @@ from tinytown.cli.failures import CONFLICT, FAILED, Failure
 from tinytown.cli.missions import mission, mission_id
 from tinytown.cli.text import legible
 from tinytown.cli.wire import LogLine, MissionResult
-from tinytown.models.mission import ENDED, Mission
-
-_LAST_LINES_SECONDS = 0.5
-"""How long a followed log may still speak after its mission has ended."""
+from tinytown.models.mission import ENDED
 
 
 @mission.command(cls=Example, example="tt mission log last -f")
@@ -29,36 +25,12 @@ _LAST_LINES_SECONDS = 0.5
 async def log(town: TownClient, mission_id: str, *, follow: bool, as_json: bool) -> None:
     """Print what a mission's agents say and do. With --json, one line of the log a line."""
     whole = await full_id(town, "mission", mission_id)
-    path = f"/v1/missions/{whole}/log"
     if not follow:
         for item in await read_log(town, whole):
             _print_log(bytes(item), as_json=as_json)
         return
-    stream = town.follow(path, after="0-0")
-    async with anyio.create_task_group() as group:
-
-        async def stop_at_the_end() -> None:
-            await until_ended(town, whole)
-            quiet = None
-            while stream.after != quiet:  # the last lines may still be on their way
-                quiet = stream.after
-                await anyio.sleep(_LAST_LINES_SECONDS)
-            group.cancel_scope.cancel()
-
-        group.start_soon(stop_at_the_end)
-        async for event in stream:
-            _print_log(event.data.encode(), as_json=as_json)
-
-
-async def until_ended(town: TownClient, mission_id: str) -> Mission:
-    """Wait for a mission's end; gives the mission back."""
-    path = f"/v1/missions/{mission_id}"
-    async for event in town.follow(f"{path}/events", after="0-0"):
-        if event.event.startswith("mission."):
-            found = (await town.get(path)).read(Mission)
-            if found.state in ENDED:
-                return found
-    raise Failure("the mission's history ended without its end")
+    async for event in town.follow(f"/v1/missions/{whole}/log", after="0-0"):
+        _print_log(event.data.encode(), as_json=as_json)
 
 
 async def read_log(town: TownClient, mission_id: str, *, after: str = "0-0") -> list[msgspec.Raw]:

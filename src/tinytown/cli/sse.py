@@ -1,7 +1,7 @@
 """Reads server-sent events: the format of the HTML standard, and nothing about HTTP (pure).
 
-Our own few lines instead of a package: what a reader must get right here is resuming (the id of
-the last event, the server's `retry`), and that belongs to the client that reconnects.
+Our own few lines instead of a package: what a reader must get right is resuming, and that belongs
+to the client that reconnects. It has a pause of its own, so `retry:` is not read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ class Parser:
     """Takes the stream line by line; an event is complete at an empty line."""
 
     def __init__(self) -> None:
-        self.retry_seconds: float | None = None
-        """How long the server asks to wait before a reconnect; None until it says so."""
         self._id = ""
         self._event = ""
         self._data: list[str] = []
@@ -44,8 +42,6 @@ class Parser:
                 self._event = value
             case "id" if "\0" not in value:
                 self._id = value
-            case "retry" if value.isascii() and value.isdigit():
-                self.retry_seconds = int(value) / 1000
             case _:
                 pass  # unknown fields are to be ignored
         return None
