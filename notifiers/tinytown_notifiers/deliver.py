@@ -210,7 +210,7 @@ class Deliverer:
         if outcome.permanent:
             return "dead", 0.0, outcome.reason
         wait = self._rules.schedule.wait(
-            delivery.attempt, retry_after_seconds=outcome.retry_after_seconds
+            delivery.tried, retry_after_seconds=outcome.retry_after_seconds
         )
         if wait is None:
             return "dead", 0.0, f"given up after attempt {delivery.attempt}: {outcome.reason}"

@@ -76,3 +76,5 @@ class DueDelivery(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
     attempt: int
     created_at_ms: int
+    tried: int = 1
+    """Attempts since it was filed or replayed, this one included: what the schedule counts."""

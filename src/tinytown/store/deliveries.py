@@ -18,7 +18,7 @@ from tinytown.store.replies import DONE, NOT_YOURS, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
-_ROW = 5
+_ROW = 6
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):

@@ -165,15 +165,6 @@ class Events:
             if fields
         ]
 
-    async def drop_consumer(self, consumer: str) -> None:
-        """Forget a notifier that leaves in order; what it had pending must be empty."""
-        try:
-            with store_errors():
-                await self._client.xgroup_delconsumer(self.stream, GROUP, consumer)
-        except redis_errors.ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-
     def _line(self, id_: str, fields: dict[str, str]) -> LogLine:
         return LogLine(
             id=id_,

@@ -183,13 +183,14 @@ def event(town: str, stream_id: str, fields: Fields, mission_id: str | None = No
 
 def due(row: Sequence[Any]) -> DueDelivery:
     """Make a leased delivery of one row of claim_deliveries."""
-    id_, endpoint_id, text, attempt, created_at = row
+    id_, endpoint_id, text, attempt, created_at, round_try = row
     return DueDelivery(
         id=id_,
         endpoint_id=endpoint_id,
         event=msgspec.json.decode(text, type=Event),
         attempt=attempt,
         created_at_ms=int(created_at),
+        tried=round_try,
     )
 
 

@@ -2,7 +2,7 @@
 -- flags: allow-oom
 -- KEYS: events
 -- ARGV: now, lease_ms, limit, busy endpoints…
--- Returns: {1, next_due (0 = nothing), now, {id, endpoint, event, attempt, created_at, …}}
+-- Returns: {1, next_due (0 = nothing), now, {id, endpoint, event, attempt, created_at, try, …}}
 -- Events: none; a push for a question that is no longer open becomes obsolete here
 local lease_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local busy = {}
@@ -22,7 +22,7 @@ local function first_due(endpoint)
     local id = redis.call('ZRANGEBYSCORE', K.endpoint_due(endpoint), '-inf', now, 'LIMIT', 0, 1)[1]
     if not id then return nil end
     local delivery = some(K.delivery(id), 'state', 'question', 'endpoint', 'event', 'attempt',
-      'created_at')
+      'created_at', 'replayed_from')
     local answered = delivery.question ~= ''
       and redis.call('HGET', K.question(delivery.question), 'state') ~= 'open'
     if delivery.state == 'due' and not answered then return id, delivery end
@@ -39,7 +39,7 @@ local found = {}
 local due = redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf', now, 'LIMIT', 0,
   limit + #ARGV - 3)
 for _, endpoint in ipairs(due) do
-  if #found / 5 >= limit then break end
+  if #found / 6 >= limit then break end
   if redis.call('HGET', K.endpoint_health(endpoint), 'state') == 'disabled' then
     -- Paused: what is due stays and waits for `revive`.
     redis.call('ZREM', K.deliveries_due, endpoint)
@@ -49,7 +49,8 @@ for _, endpoint in ipairs(due) do
       local attempt = redis.call('HINCRBY', K.delivery(id), 'attempt', 1)
       redis.call('HSET', K.delivery(id), 'due_at', now + lease_ms)
       redis.call('ZADD', K.endpoint_due(endpoint), now + lease_ms, id)
-      for _, value in ipairs({ id, endpoint, delivery.event, attempt, delivery.created_at }) do
+      for _, value in ipairs({ id, endpoint, delivery.event, attempt, delivery.created_at,
+        attempt - (tonumber(delivery.replayed_from) or 0) }) do
         found[#found + 1] = value
       end
     end
