@@ -14,17 +14,10 @@ dev_redis := "unix://" + dev_socket
 default:
     @just --list --unsorted
 
-# create the environment from the pins
+# what the system lacks, the environment from the pins, the pinned coding CLIs
 [group("set up")]
 sync:
-    python3 -m venv {{ venv }}
-    pip install -q --require-hashes -r requirements/development.txt
-    pip install -q --no-build-isolation --no-deps -e .
-
-# install the pinned coding CLIs that the end-to-end tests drive
-[group("set up")]
-agents:
-    python tools/install_agents.py
+    VENV={{ venv }} tools/setup
 
 # install the pre-commit hook that runs `just check`
 [group("set up")]

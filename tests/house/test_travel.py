@@ -21,7 +21,7 @@ REGISTRIES = re.compile(
             "index" + "-url",
             "extra-" + "index",
             "find" + "-links",
-            r"registry *=",
+            r"registry *= *[\"']?http",
             r"deb https?://",
             r"https?://[a-z0-9.-]*(" + "|".join(("py" + "pi", "npm" + "js", "pythonhosted")) + ")",
         )
