@@ -35,11 +35,12 @@ fmt:
     ruff check --fix --exit-zero --quiet
     ruff format
 
-# ruff, every rule (pyproject says why one is off), and the format
+# ruff, every rule (pyproject says why one is off), the format, and shellcheck
 [group("every day")]
 lint:
     ruff check
     ruff format --check
+    shellcheck .ci/run tools/setup
 
 # mypy strict over packages, tests, tools and benches
 [group("every day")]
@@ -141,6 +142,11 @@ smoke:
 [group("ship")]
 slim:
     python tools/smoke.py worker
+
+# both of them from one wheel
+[group("ship")]
+ship:
+    python tools/smoke.py town worker
 
 # pin again, newest versions: one file for each kind of machine, no index addresses
 [group("tidy")]
