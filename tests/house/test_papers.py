@@ -156,3 +156,8 @@ def test_ci_runs_the_two_commands_of_the_readme_word_for_word() -> None:
     commands = re.findall(r"^.*(?:tt demo|pytest -n 2)$", readme, re.MULTILINE)
     assert len(commands) == 2, "one line for a newcomer to see it work, one to run the tests"
     assert [command for command in commands if command not in steps] == []
+
+
+def test_the_type_checker_looks_at_every_folder_with_python_in_it() -> None:
+    folders = {place(path).split("/")[0] for path in files(".py")}
+    assert set(PYPROJECT["tool"]["mypy"]["files"]) == folders
