@@ -75,7 +75,6 @@ class Street:
             "TINYTOWN_AGENT": cli,
             "TINYTOWN_WORK_DIR": str(self.work),
             "TINYTOWN_PERMISSIONS": "bypass",
-            "TINYTOWN_LEASE_SECONDS": "2",
             **({"TINYTOWN_MODEL": model} if model else {}),
             **{f"TINYTOWN_{key.upper()}": value for key, value in settings.items()},
         }
@@ -89,6 +88,7 @@ class Street:
             "HOME": str(self.folder),
             "REDIS_URL": self._redis_url,
             "TINYTOWN_HOME": str(self.folder / "home"),
+            "TINYTOWN_LEASE_SECONDS": "2",  # townhall and workers have to agree on it
             "TINYTOWN_LOG": "json",
         }
         with (self.folder / f"{name}.log").open("ab") as log:
