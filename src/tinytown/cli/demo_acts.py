@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tinytown_notifiers.standin import Notification, StandIn
 
 _LOOK_SECONDS: Final = 0.02
+_ENDS: Final = {"mission.failed", "mission.canceled", "task.requeued"}  # it went another way
 _COLUMN: Final = 52  # where the latencies stand
 
 
@@ -70,11 +71,13 @@ class Heard:
             self._bell = anyio.Event()
 
     async def first(self, kind: str) -> Event:
-        """Wait for the first event of a type."""
+        """Wait for the first event of a type; raises Failure once it cannot come any more."""
         while True:
-            found = next((event for event in self._events if event.type == kind), None)
-            if found is not None:
-                return found
+            for event in self._events:
+                if event.type == kind:
+                    return event
+                if event.type in _ENDS:
+                    raise Failure(f"{event.type}: {event.data.get('reason') or 'no reason'}")
             await self._bell.wait()
 
 

@@ -199,7 +199,7 @@ def _phones(config: Settings) -> Iterator[Finding]:
     sink = PushSink()  # it only looks at the addresses: nothing is opened that would need closing
     for place, url in enumerate(config.notify, start=1):
         try:
-            sink.check(url)
+            sink.validate(url)
         except Invalid as error:
             yield Finding("notify", "failed", f"entry {place}: {error.detail}")
         else:

@@ -1,0 +1,39 @@
+"""Towns on the empty Redis, for whoever starts workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from paper import MakeTown
+from tinytown.links import AnswerLinks
+from tinytown.store import Store, open_store
+from tinytown.town import Town, TownRules
+from tinytown.vault import Vault
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Store]:
+    async with open_store(redis_url, town="main", name="tt:test") as opened:
+        yield opened
+
+
+@pytest.fixture
+def town_of(store: Store) -> MakeTown:
+    """Lend a way to make a town on the empty Redis: `town_of(max_workers=2)`."""
+
+    async def fine(_: str) -> None:
+        pass
+
+    def make(**rules: int) -> Town:
+        return Town(
+            store,
+            rules=TownRules(**rules),
+            vault=Vault(None, "main"),
+            links=AnswerLinks(town="main", keys=["0123456789abcdef"]),
+            check_url=fine,
+            redact_url=str,
+        )
+
+    return make
