@@ -81,15 +81,18 @@ class RedisServer:
             time.sleep(0.01)
 
     def _listens(self) -> bool:
-        """Try to connect."""
-        family = socket.AF_INET if self.port else socket.AF_UNIX
-        with socket.socket(family) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(("127.0.0.1", self.port) if self.port else str(self.socket))
-            except OSError:
-                return False
-            return True
+        """Try to connect, to every place where it will listen."""
+        places: list[tuple[int, str | tuple[str, int]]] = [(socket.AF_UNIX, str(self.socket))]
+        if self.port:
+            places.append((socket.AF_INET, ("127.0.0.1", self.port)))
+        for family, place in places:
+            with socket.socket(family) as probe:
+                probe.settimeout(1)
+                try:
+                    probe.connect(place)
+                except OSError:
+                    return False
+        return True
 
     def send(self, *parts: str) -> str:
         """Send one command of words without spaces and give back the reply as it came."""

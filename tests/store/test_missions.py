@@ -333,7 +333,7 @@ async def test_a_mission_is_forgotten_with_everything_it_had_after_its_retention
     await settle(store, claim, patch=b"diff", bundle=b"pack")
     await settle(store, await worker.take(), completed=False)
     await worker.leave()
-    clock.turn(seconds=30 * DAY, ms=-1)
+    clock.turn(seconds=7 * DAY, ms=-1)
     while (await store.clockwork.tick()).handled:
         pass
     assert (await store.missions.read(mission.id)).state is MissionState.FAILED

@@ -126,3 +126,5 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of the tasks this one builds on, each after those it builds on itself."""
     leads: bool = False
     """Whether other tasks build on this one."""
+    checkpoint: bool = False
+    """Whether an earlier attempt left something to go on with."""

@@ -119,6 +119,22 @@ class Docket:
             )
         )
 
+    async def save_checkpoint(self, task_id: str, attempt: int, checkpoint: bytes) -> None:
+        """Leave what another worker needs to go on; the latest one counts."""
+        self._mine(
+            await self._scripts.run(
+                "save_checkpoint", task=task_id, attempt=attempt, checkpoint=checkpoint
+            )
+        )
+
+    async def park(self, task_id: str, attempt: int) -> bool:
+        """Give a blocked task's worker back; False when somebody has just answered."""
+        reply = await self._scripts.run("park_task", task=task_id, attempt=attempt)
+        if reply[0] == REFUSED:
+            return False
+        self._mine(reply)
+        return True
+
     async def append_log(
         self, task_id: str, attempt: int, *, first: int, lines: Sequence[bytes]
     ) -> int:

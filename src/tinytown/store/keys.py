@@ -72,6 +72,8 @@ KEYS: Final = (
     Key("task_patch", "task:<id>:patch", "string", "mission", "settle_task", "its patch; bounded"),
     Key("task_bundle", "task:<id>:bundle", "string", "mission", "settle_task",
         "its work as a git bundle, where no remote carries it to the next task; bounded"),
+    Key("task_checkpoint", "task:<id>:checkpoint", "string", "mission", "save_checkpoint",
+        "what another worker needs to go on: the CLI's session and the work so far; bounded"),
     Key("task_asked", "task:<id>:asked", "hash", "mission", "ask_question",
         "digest of what was asked -> question id"),
     Key("worker", "worker:<id>", "hash", "expires", "register, claim, renew, settle, leave",

@@ -177,6 +177,12 @@ class Missions:
             texts = await self._client.mget([self._keys("task_bundle", id_) for id_ in task_ids])
         return [text.encode("utf-8", "surrogateescape") for text in texts if text]
 
+    async def checkpoint(self, task_id: str) -> bytes | None:
+        """Read what an earlier attempt left to go on with."""
+        with store_errors():
+            text = await self._client.get(self._keys("task_checkpoint", task_id))
+        return None if text is None else text.encode("utf-8", "surrogateescape")
+
     def _moved(self, reply: Any, move: str) -> MissionState:
         if reply[0] != DONE:
             refuse(reply, MissionNotFound, "mission", move)

@@ -121,6 +121,7 @@ def claim(reply: Sequence[Any]) -> Claim:
         messages=tuple(message(text) for text in messages),
         earlier=tuple(fields["after"].split()),
         leads=bool(fields["dependents"]),
+        checkpoint=fields.get("checkpoint", "0") != "0",
     )
 
 

@@ -76,7 +76,8 @@ function DUE.retire(id)
   for _, task in ipairs(task_ids(id)) do
     local state = redis.call('HMGET', K.task(task), 'pool', 'state')
     gauge('tasks:' .. state[1] .. ':' .. state[2], -1)
-    redis.call('UNLINK', K.task(task), K.task_patch(task), K.task_bundle(task), K.task_asked(task))
+    redis.call('UNLINK', K.task(task), K.task_patch(task), K.task_bundle(task),
+      K.task_checkpoint(task), K.task_asked(task))
   end
   for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
     redis.call('UNLINK', K.question(question))

@@ -116,6 +116,7 @@ local function expire_mission(id)
     redis.call('PEXPIRE', K.task(task), ttl)
     redis.call('PEXPIRE', K.task_patch(task), ttl)
     redis.call('PEXPIRE', K.task_bundle(task), ttl)
+    redis.call('PEXPIRE', K.task_checkpoint(task), ttl)
     redis.call('PEXPIRE', K.task_asked(task), ttl)
   end
   for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
@@ -171,7 +172,7 @@ end
 local function task_of(id)
   return some(K.task(id), 'mission', 'name', 'state', 'attempt', 'losses', 'max_attempts', 'pool',
     'priority', 'dependents', 'deps', 'deferred', 'entry', 'worker', 'questions', 'queued_at',
-    'claimed_at')
+    'claimed_at', 'parked')
 end
 
 local function task_to(id, task, to, ...)
@@ -184,7 +185,7 @@ end
 local function enqueue(id, task, kind, facts)
   local entry = redis.call('XADD', K.docket(task.pool, task.priority), '*', 'task', id)
   task_to(id, task, 'queued', 'entry', entry, 'queued_at', now, 'deferred', '0', 'worker', '',
-    'questions', '0')
+    'questions', '0', 'parked', '0')
   redis.call('ZADD', K.waiting(task.pool), now, id)
   facts.name = task.name
   facts.pool = task.pool
@@ -226,8 +227,26 @@ local function leave_docket(id, task)
   redis.call('ZREM', K.timers, 'lease:' .. id)
 end
 
+-- A parked task is blocked without a worker: nobody holds its lease.
 local function lease_is(task, attempt)
-  return task.attempt == attempt and (task.state == 'running' or task.state == 'blocked')
+  return task.attempt == attempt and task.parked ~= '1'
+    and (task.state == 'running' or task.state == 'blocked')
+end
+
+-- A task that ran or was blocked waits for a worker again, or is put aside in a paused mission.
+local function requeue(id, task, mission, reason)
+  if task.state == 'blocked' then bump(task.mission, mission, 'blocked', -1) end
+  local facts = { reason = reason, attempt = tonumber(task.attempt) }
+  if mission.paused == '1' then
+    task_to(id, task, 'pending', 'worker', '', 'parked', '0')
+    defer(id, task)
+    facts.name = task.name
+    facts.pool = task.pool
+    emit('task.requeued', task.mission, id, cjson.encode(facts))
+  else
+    enqueue(id, task, 'task.requeued', facts)
+  end
+  follow_tasks(task.mission, mission, {})
 end
 
 -- Questions ----------------------------------------------------------------------------------
@@ -262,8 +281,12 @@ local function resolve_question(id, question, to, outcome, answer, by, via)
   if task.state ~= 'blocked' or task.attempt ~= question.attempt then return end
   signal(task.worker, 'kind', 'answer', 'task', question.task, 'question', id)
   if redis.call('HINCRBY', K.task(question.task), 'questions', -1) > 0 then return end
-  task_to(question.task, task, 'running')
   local mission = mission_of(task.mission)
+  if task.parked == '1' then
+    requeue(question.task, task, mission, 'its question has ended')
+    return
+  end
+  task_to(question.task, task, 'running')
   bump(task.mission, mission, 'blocked', -1)
   follow_tasks(task.mission, mission, {})
 end
@@ -290,7 +313,8 @@ local function end_task(id, task, mission, to, ...)
   undefer(id, task)
   withdraw_questions(id)
   free_worker(task.worker, id)
-  task_to(id, task, to, 'finished_at', now, ...)
+  redis.call('UNLINK', K.task_checkpoint(id))
+  task_to(id, task, to, 'finished_at', now, 'parked', '0', 'checkpoint', '0', ...)
   bump(task.mission, mission, 'open', -1)
   if to == 'failed' or to == 'dead' then bump(task.mission, mission, 'failed', 1) end
   local dropped = {}
@@ -312,20 +336,9 @@ end
 -- Takes a leased task from its worker; the caller has checked that it may.
 local function release(id, task, mission, reason)
   leave_docket(id, task)
-  if task.state == 'blocked' then bump(task.mission, mission, 'blocked', -1) end
   free_worker(task.worker, id)
   count('redelivered')
-  local facts = { reason = reason, attempt = tonumber(task.attempt) }
-  if mission.paused == '1' then
-    task_to(id, task, 'pending', 'worker', '')
-    defer(id, task)
-    facts.name = task.name
-    facts.pool = task.pool
-    emit('task.requeued', task.mission, id, cjson.encode(facts))
-  else
-    enqueue(id, task, 'task.requeued', facts)
-  end
-  follow_tasks(task.mission, mission, {})
+  requeue(id, task, mission, reason)
 end
 
 -- A lease ran out: back on the docket, or dead when it has lost too many workers.
