@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,8 @@ from tinytown_workers.process import Limits, Pulse
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 both = pytest.mark.parametrize("cli", ["claude", "codex"])
+
+Eventually = Callable[..., Awaitable[None]]
 
 ASK = {"tool": "ask_human", "with": {"question": "Which colour?", "options": ["red", "blue"]}}
 
@@ -99,7 +102,9 @@ async def test_a_silent_model_is_ended_by_the_idle_clock(cli: str, rig: Rig) -> 
 
 
 @both
-async def test_a_slow_person_does_not_run_into_the_idle_clock(cli: str, rig: Rig) -> None:
+async def test_a_slow_person_does_not_run_into_the_idle_clock(
+    cli: str, rig: Rig, eventually: Eventually
+) -> None:
     pulse = Pulse()
     goal = script(ASK, {"say": "It is {result}"})
     turn = rig.turn(cli, goal, person={"PERSON_SECONDS": "6"})
@@ -107,8 +112,7 @@ async def test_a_slow_person_does_not_run_into_the_idle_clock(cli: str, rig: Rig
 
         async def desk() -> None:
             # What the session does when a question opens at the desk, and closes.
-            while not rig.asked():  # noqa: ASYNC110 - the person writes a file
-                await anyio.sleep(0.02)
+            await eventually(rig.asked, "the person is asked")
             pulse.hold()
 
         group.start_soon(desk)

@@ -13,7 +13,7 @@ import pytest
 
 from e2e.rig import KEYS, Rig
 from tinytown.errors import Invalid
-from tinytown_workers.agents import Message, Notice, agent_named, run_turn
+from tinytown_workers.agents import Message, Notice, SessionStarted, agent_named, run_turn
 from tinytown_workers.process import Limits, Pulse
 
 STREAMS = Path(__file__).parent / "streams"
@@ -233,13 +233,12 @@ class TestCommand:
 async def test_a_turn_can_be_stopped_from_outside(play: Play) -> None:
     rig = play("claude", "head -1 STREAM; sleep 60")
     pulse = Pulse()
-    async with anyio.create_task_group() as group:
 
-        async def stop() -> None:
-            await anyio.sleep(0.3)
+    async def hear(event: object) -> None:
+        if isinstance(event, SessionStarted):
             pulse.stop("stopped")
 
-        group.start_soon(stop)
-        ran = await rig.run("claude", rig.turn("claude", "go"), limits=QUICK, pulse=pulse)
-    assert not ran.verdict.ok
-    assert ran.verdict.reason == "claude was stopped"
+    agent, turn = agent_named("claude"), rig.turn("claude", "go")
+    verdict = await run_turn(agent, turn, hear, limits=QUICK, pulse=pulse)
+    assert not verdict.ok
+    assert verdict.reason == "claude was stopped"

@@ -14,7 +14,7 @@ from tinytown_workers.process import Exit, Launch
 
 Permissions: TypeAlias = Literal["bypass", "ask"]
 """`bypass`: the workspace is the sandbox, edits and shell need no leave. `ask`: a person decides
-where the CLI can ask one (claude); elsewhere the CLI's own sandbox refuses (docs/agents.md)."""
+where the CLI can ask one (claude); elsewhere the CLI itself refuses (docs/agents.md)."""
 
 
 class AgentMissing(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from tinytown_workers.process import Exit
 _NAME_CHARS: Final = 200
 
 
-class JsonReader:
+class JsonReader(ABC):
     """Keeps what a verdict needs while a subclass translates one object at a time.
 
     Subclasses write `translate`; it gets any JSON object at all, so it digs and never indexes.
@@ -39,9 +40,9 @@ class JsonReader:
         self.usage = Usage()
         self.ended: TurnEnded | None = None
 
+    @abstractmethod
     def translate(self, entry: dict[str, Any]) -> Iterator[AgentEvent]:
         """Turn one object of the CLI's stream into events."""
-        raise NotImplementedError
 
     def stdout(self, line: Line) -> Sequence[AgentEvent]:
         """Translate one line; what is no JSON object becomes a notice."""
