@@ -184,6 +184,19 @@ async def test_a_question_left_open_holds_the_clocks_of_the_next_child(
     assert (await heard.run("sleep 0.4", tmp_path, limits=limits)).why == "exited"
 
 
+async def test_the_time_of_all_children_adds_up_without_that_of_people(
+    heard: Heard, tmp_path: Path
+) -> None:
+    await heard.run("sleep 0.2", tmp_path)
+    between = heard.pulse.worked_seconds
+    assert 0.2 <= between < 2
+    with heard.pulse.held():
+        await heard.run("sleep 0.5", tmp_path)
+        assert heard.pulse.worked_seconds < between + 0.4
+    await heard.run("sleep 0.2", tmp_path)
+    assert heard.pulse.worked_seconds >= between + 0.2
+
+
 async def test_after_its_last_word_it_has_to_leave(heard: Heard, tmp_path: Path) -> None:
     async def hear(stream: Stream, line: Line) -> None:
         heard.pulse.last_word(0.2)

@@ -93,6 +93,8 @@ class Pulse:
         self._started = self._beaten = 0.0
         self._held_since = 0.0
         self._held_total = 0.0
+        self._worked_before = 0.0
+        self._running = False
         self._holders = 0
         self._last_word_by = math.inf
         self._why: Why | None = None
@@ -107,6 +109,17 @@ class Pulse:
         self._held_total = 0.0
         self._last_word_by = math.inf
         self._why = None
+        self._running = True
+
+    def end(self) -> None:
+        """Stop counting: the child is gone."""
+        self._worked_before = self.worked_seconds
+        self._running = False
+
+    @property
+    def worked_seconds(self) -> float:
+        """How long all its children have run so far, waiting for people not counted."""
+        return self._worked_before + (self._running_seconds() if self._running else 0.0)
 
     def beat(self) -> None:
         """Tell that the child lives: it said something, or its tools report progress."""
@@ -159,10 +172,9 @@ class Pulse:
         now = self._now()
         clocks: list[tuple[float, Why]] = [(self._last_word_by - now, "lingered")]
         if self._holders == 0:
-            running = now - self._started - self._held_total
             clocks += [
                 (self._beaten + limits.idle_seconds - now, "idle"),
-                (limits.wall_seconds - running, "overtime"),
+                (limits.wall_seconds - self._running_seconds(), "overtime"),
             ]
         return min(clocks)
 
@@ -175,6 +187,10 @@ class Pulse:
             self._changed = anyio.Event()
             with anyio.move_on_after(seconds):
                 await self._changed.wait()
+
+    def _running_seconds(self) -> float:
+        until = self._held_since if self._holders else self._now()
+        return until - self._started - self._held_total
 
     def _wake(self) -> None:
         self._changed.set()
@@ -232,6 +248,7 @@ class _Supervision:
                     raise
                 raise several.exceptions[0] from None
             finally:
+                self._pulse.end()
                 if child.returncode is None:
                     with anyio.CancelScope(shield=True):
                         await stragglers.end(self._limits.grace_seconds)

@@ -209,15 +209,17 @@ class Session:
             mcp=McpServer(command=desk.bridge_command(approvals=approvals)),
             resume=self._session_id,
             model=self._rules.model,
-            budget_usd=self._rules.budget_usd,
+            budget_usd=self._budget_left(),
             spent=self._usage,
             permissions=self._rules.permissions,
             rules=RULES,
             login_home=self._rules.login_home,
         )
+        # The limits are the attempt's; what its earlier turns took is gone.
+        allowed = self._claim.time_limit_seconds or self._rules.task_seconds
         limits = Limits(
             idle_seconds=self._rules.silence_seconds,
-            wall_seconds=self._claim.time_limit_seconds or self._rules.task_seconds,
+            wall_seconds=max(0.0, allowed - self.pulse.worked_seconds),
         )
         verdict = await run_turn(agent, turn, self._hear, limits=limits, pulse=self.pulse)
         self._count(verdict.usage)
@@ -227,6 +229,11 @@ class Session:
         if isinstance(event, SessionStarted):
             self._session_id = event.session_id
         self._logbook.write(event)
+
+    def _budget_left(self) -> float | None:
+        if self._rules.budget_usd is None:
+            return None
+        return max(0.0, self._rules.budget_usd - (self._usage.cost_usd or 0.0))
 
     def _count(self, usage: Usage) -> None:
         """Add a turn's usage to the attempt's."""
