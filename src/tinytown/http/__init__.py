@@ -25,6 +25,7 @@ from tinytown.http import (
     scaling,
 )
 from tinytown.http.auth import Guard, actor_of
+from tinytown.http.body import TownRequest
 from tinytown.http.doorman import Doorman
 from tinytown.http.idempotency import Replies
 from tinytown.http.live import Frames, Streams
@@ -99,6 +100,7 @@ class Door:
                 HTTPException: problems.of_http,
                 Exception: problems.of_anything,
             },
+            request_class=TownRequest,
             request_max_body_size=BODY_BYTES,
             logging_config=None,
             # The framework would describe itself at the first request, for 0.1 s on the loop.

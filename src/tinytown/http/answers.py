@@ -24,6 +24,7 @@ from tinytown.errors import (
     UnsupportedMediaType,
 )
 from tinytown.http.answer_page import HEADERS, ended_page, plain_page, question_page
+from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import of_town, refusals
 from tinytown.links import AnswerLink
 from tinytown.models.question import Answer, Question, QuestionState
@@ -66,7 +67,7 @@ _PAGE: Final = {
     tags=["answer links"],
     responses=_PAGE,
 )
-async def open_link(token: str, request: Request[Any, Any, Any], town: Town) -> Response[Any]:
+async def open_link(token: Id, request: Request[Any, Any, Any], town: TheTown) -> Response[Any]:
     """Show the question of a link; changes nothing. HTML, or JSON where `Accept` asks for it."""
     as_json = wants_json(request)
     try:
@@ -77,7 +78,7 @@ async def open_link(token: str, request: Request[Any, Any, Any], town: Town) -> 
 
 
 @head("/a/{token:str}", include_in_schema=False)
-async def look_at_link(token: str, town: Town) -> Response[None]:
+async def look_at_link(token: Id, town: TheTown) -> Response[None]:
     """Say by the status alone whether a link is good; changes nothing."""
     try:
         await _opened(town, token)
@@ -95,7 +96,7 @@ async def look_at_link(token: str, town: Town) -> Response[None]:
     operation_class=_AnswerOperation,
     responses={**_PAGE, **refusals(400, 404, 409, 410, 413, 415, 503)},
 )
-async def answer_link(token: str, request: Request[Any, Any, Any], town: Town) -> Response[Any]:
+async def answer_link(token: Id, request: Request[Any, Any, Any], town: TheTown) -> Response[Any]:
     """Answer. The first answer wins; the same again is fine, another gets 409 and who was first."""
     body = await request.body()
     as_json = not body or wants_json(request)

@@ -7,14 +7,15 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from litestar import Response, Router, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
 
-from tinytown.http.idempotency import Replies, once
+from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, DeliveryPage, EndpointPage, Limit
+from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.delivery import Delivery
 from tinytown.models.endpoint import Endpoint, EndpointPatch, NewEndpoint
-from tinytown.town import Town
 
 _MOVED: Final = refusals(401, 403, 404, 409, 503)
 
@@ -44,7 +45,9 @@ class Post:
     summary="Add an endpoint",
     responses=refusals(400, 401, 403, 409, 413, 415, 422, 503),
 )
-async def add_endpoint(data: NewEndpoint, town: Town, replies: Replies) -> Response[Endpoint]:
+async def add_endpoint(
+    data: JSONBody[NewEndpoint], town: TheTown, replies: TheReplies
+) -> Response[Endpoint]:
     """Add a phone. Its `url` is an Apprise URL; from then on it is only shown redacted."""
 
     async def add(endpoint_id: str) -> Endpoint:
@@ -62,7 +65,7 @@ async def add_endpoint(data: NewEndpoint, town: Town, replies: Replies) -> Respo
     summary="List endpoints",
     responses=refusals(400, 401, 403, 503),
 )
-async def list_endpoints(town: Town, cursor: Cursor = None, limit: Limit = 50) -> EndpointPage:
+async def list_endpoints(town: TheTown, cursor: Cursor = None, limit: Limit = 50) -> EndpointPage:
     """List the endpoints, oldest first."""
     items, more = page_of(await town.endpoints.all(), cursor, limit)
     return EndpointPage(items=items, next_cursor=more)
@@ -75,7 +78,7 @@ async def list_endpoints(town: Town, cursor: Cursor = None, limit: Limit = 50) -
     summary="Read an endpoint",
     responses=refusals(401, 403, 404, 503),
 )
-async def read_endpoint(endpoint_id: str, town: Town) -> Endpoint:
+async def read_endpoint(endpoint_id: Id, town: TheTown) -> Endpoint:
     """Read an endpoint and how it is doing."""
     return await town.endpoints.read(endpoint_id)
 
@@ -87,7 +90,9 @@ async def read_endpoint(endpoint_id: str, town: Town) -> Endpoint:
     summary="Change an endpoint",
     responses=refusals(400, 401, 403, 404, 413, 415, 503),
 )
-async def change_endpoint(endpoint_id: str, data: EndpointPatch, town: Town) -> Endpoint:
+async def change_endpoint(
+    endpoint_id: Id, data: JSONBody[EndpointPatch], town: TheTown
+) -> Endpoint:
     """Change what is named; what is left out stays."""
     return await town.endpoints.change(endpoint_id, data)
 
@@ -99,7 +104,7 @@ async def change_endpoint(endpoint_id: str, data: EndpointPatch, town: Town) -> 
     summary="Remove an endpoint",
     responses=refusals(401, 403, 404, 503),
 )
-async def remove_endpoint(endpoint_id: str, town: Town) -> None:
+async def remove_endpoint(endpoint_id: Id, town: TheTown) -> None:
     """Remove an endpoint with what is due for it."""
     await town.endpoints.remove(endpoint_id)
 
@@ -112,7 +117,7 @@ async def remove_endpoint(endpoint_id: str, town: Town) -> None:
     summary="Pause an endpoint",
     responses=_MOVED,
 )
-async def pause_endpoint(endpoint_id: str, town: Town) -> Endpoint:
+async def pause_endpoint(endpoint_id: Id, town: TheTown) -> Endpoint:
     """Send nothing to an endpoint until it is resumed."""
     return await town.endpoints.pause(endpoint_id)
 
@@ -125,7 +130,7 @@ async def pause_endpoint(endpoint_id: str, town: Town) -> Endpoint:
     summary="Resume an endpoint",
     responses=_MOVED,
 )
-async def resume_endpoint(endpoint_id: str, town: Town, out: Post) -> Endpoint:
+async def resume_endpoint(endpoint_id: Id, town: TheTown, out: NamedDependency[Post]) -> Endpoint:
     """Send to an endpoint again."""
     endpoint = await town.endpoints.resume(endpoint_id)
     out.ring()
@@ -141,7 +146,7 @@ async def resume_endpoint(endpoint_id: str, town: Town, out: Post) -> Endpoint:
     responses=refusals(400, 401, 403, 404, 409, 422, 503),
 )
 async def test_endpoint(
-    endpoint_id: str, town: Town, out: Post, replies: Replies
+    endpoint_id: Id, town: TheTown, out: NamedDependency[Post], replies: TheReplies
 ) -> Response[Trial]:
     """Send a test message now and say how it went; a failure is an answer too (200)."""
 
@@ -160,7 +165,7 @@ async def test_endpoint(
     responses=refusals(400, 401, 403, 404, 503),
 )
 async def endpoint_deliveries(
-    endpoint_id: str, town: Town, cursor: Cursor = None, limit: Limit = 50
+    endpoint_id: Id, town: TheTown, cursor: Cursor = None, limit: Limit = 50
 ) -> DeliveryPage:
     """List an endpoint's latest deliveries with every attempt, newest first."""
     items, more = await town.deliveries.of_endpoint(endpoint_id, cursor=cursor, limit=limit)
@@ -175,9 +180,9 @@ async def endpoint_deliveries(
     responses=refusals(400, 401, 403, 503),
 )
 async def list_deliveries(
-    town: Town,
+    town: TheTown,
     in_state: Annotated[  # noqa: ARG001 - there is no other list yet, and none to mistake it for
-        Literal["dead"], Parameter(query="state", description="What was given up.")
+        Literal["dead"], QueryParameter(name="state", description="What was given up.")
     ] = "dead",
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -195,7 +200,7 @@ async def list_deliveries(
     summary="Try a dead letter again",
     responses=_MOVED,
 )
-async def replay_delivery(delivery_id: str, town: Town, out: Post) -> Delivery:
+async def replay_delivery(delivery_id: Id, town: TheTown, out: NamedDependency[Post]) -> Delivery:
     """Make a dead letter due again, now."""
     delivery = await town.deliveries.replay(delivery_id)
     out.ring()

@@ -8,16 +8,16 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from tinytown.errors import Invalid
 from tinytown.http.lists import EventPage, Limit, LogPage
-from tinytown.http.live import Frames, LiveResponse, Streams
+from tinytown.http.live import Frames, LiveResponse, TheFrames, TheStreams
+from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.event import Event, is_pattern, matches
 from tinytown.models.mission import ENDED
 from tinytown.store.events import LogLine, is_stream_id
-from tinytown.town import Town
 from tinytown.town.hub import order
 
 GAP: Final = b"event: gap\ndata: {}\n\n"
@@ -25,13 +25,13 @@ GAP: Final = b"event: gap\ndata: {}\n\n"
 
 Types = Annotated[
     str | None,
-    Parameter(
+    QueryParameter(
         max_length=1000, description="Patterns separated by commas: `mission.*,question.asked`."
     ),
 ]
 After = Annotated[
     str | None,
-    Parameter(max_length=42, description="A stream id; `Last-Event-ID` wins over it."),
+    QueryParameter(max_length=42, description="A stream id; `Last-Event-ID` wins over it."),
 ]
 
 
@@ -84,9 +84,9 @@ async def frames_of(
 )
 async def watch_events(  # noqa: PLR0917 - the framework passes by name
     request: Request[Any, Any, Any],
-    town: Town,
-    frames: Frames,
-    streams: Streams,
+    town: TheTown,
+    frames: TheFrames,
+    streams: TheStreams,
     types: Types = None,
     after: After = None,
 ) -> Response[Any]:
@@ -113,10 +113,10 @@ async def watch_events(  # noqa: PLR0917 - the framework passes by name
 )
 async def mission_events(  # noqa: PLR0917 - the framework passes by name
     request: Request[Any, Any, Any],
-    mission_id: str,
-    town: Town,
-    frames: Frames,
-    streams: Streams,
+    mission_id: Id,
+    town: TheTown,
+    frames: TheFrames,
+    streams: TheStreams,
     after: After = None,
     limit: Limit = 100,
 ) -> Response[EventPage]:
@@ -147,9 +147,9 @@ async def mission_events(  # noqa: PLR0917 - the framework passes by name
 )
 async def mission_log(  # noqa: PLR0917 - the framework passes by name
     request: Request[Any, Any, Any],
-    mission_id: str,
-    town: Town,
-    streams: Streams,
+    mission_id: Id,
+    town: TheTown,
+    streams: TheStreams,
     after: After = None,
     limit: Limit = 100,
 ) -> Response[LogPage]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import anyio
 import msgspec
 from litestar import Response, get, head
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 import tinytown
@@ -84,7 +85,7 @@ class Vitals:
     summary="Is the process alive?",
     tags=["probes"],
 )
-async def health(vitals: Vitals) -> Health:
+async def health(vitals: NamedDependency[Vitals]) -> Health:
     """Say that the process lives; touches nothing else."""
     return vitals.health()
 
@@ -100,7 +101,7 @@ async def health(vitals: Vitals) -> Health:
         503: ResponseSpec(Readiness, description="It cannot, or is stopping"),
     },
 )
-async def ready(vitals: Vitals) -> Response[Readiness]:
+async def ready(vitals: NamedDependency[Vitals]) -> Response[Readiness]:
     """Say whether Redis answers, deadlines are kept and pushes go out."""
     found = await vitals.ready()
     return Response(found, status_code=200 if found.status == "ok" else 503)
@@ -112,7 +113,7 @@ async def health_head() -> None:
 
 
 @head("/ready", opt={"scope": PROBE}, include_in_schema=False)
-async def ready_head(vitals: Vitals) -> Response[None]:
+async def ready_head(vitals: NamedDependency[Vitals]) -> Response[None]:
     """Say by the status alone whether the town can work."""
     found = await vitals.ready()
     return Response(None, status_code=200 if found.status == "ok" else 503)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Request, Response
+from litestar.di import NamedDependency
 
 from tinytown import ids
 from tinytown.errors import Invalid, StoreUnavailable, TownError
@@ -121,3 +122,6 @@ def _digest(place: str, data: Any) -> str:
     """Name a request by what it means: spelling and order of its JSON do not matter."""
     body = msgspec.json.encode(data, order="deterministic")
     return hashlib.sha256(place.encode() + b"\0" + body).hexdigest()
+
+
+TheReplies: TypeAlias = NamedDependency[Replies]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, TypeAlias
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from tinytown.models.delivery import Delivery
 from tinytown.models.endpoint import Endpoint
@@ -16,10 +16,10 @@ from tinytown.models.question import Question
 from tinytown.models.worker import Worker
 from tinytown.store.events import LogLine
 
-Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=100, description="Items of a page.")]
+Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=100, description="Items of a page.")]
 Cursor: TypeAlias = Annotated[
     str | None,
-    Parameter(max_length=100, description="`next_cursor` of the page before."),
+    QueryParameter(max_length=100, description="`next_cursor` of the page before."),
 ]
 
 

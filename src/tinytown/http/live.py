@@ -7,11 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import anyio
 import msgspec
 from litestar import Response
+from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
@@ -170,3 +171,7 @@ class LiveResponse(Response[Any]):
             media_type="text/event-stream",
             status_code=200,
         )
+
+
+TheFrames: TypeAlias = NamedDependency[Frames]
+TheStreams: TypeAlias = NamedDependency[Streams]

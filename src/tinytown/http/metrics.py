@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import (
@@ -60,19 +61,20 @@ class Meter:
     def __init__(self, town: Town) -> None:
         """Use a registry of its own: nothing global, nothing shared between towns."""
         self._town = town
-        self._registry = CollectorRegistry()
+        self._numbers = CollectorRegistry()
+        here: dict[str, Any] = {"registry": self._numbers}
         self._requests = Histogram(
             "tinytown_http_request_seconds",
             "Time to the first byte of a reply, by route",
             ("method", "route", "status"),
-            registry=self._registry,
             buckets=HTTP_BUCKETS,
+            **here,
         )
-        ProcessCollector(registry=self._registry)
+        ProcessCollector(**here)
         self._facts: Facts | None = None
         self._read_at = 0.0
         self._turn = anyio.Lock()
-        self._registry.register(_Town(self._shown))
+        self._numbers.register(_Town(self._shown))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -86,7 +88,7 @@ class Meter:
                 self._read_at = time.monotonic()
             encode, media_type = choose_encoder(accept)
             # Thousands of lines take tens of milliseconds: not on the loop.
-            return await anyio.to_thread.run_sync(encode, self._registry), media_type
+            return await anyio.to_thread.run_sync(encode, self._numbers), media_type
 
     def _shown(self) -> Facts | None:
         return self._facts
@@ -245,7 +247,9 @@ def _cumulated(counters: Counts, source: str) -> tuple[list[tuple[str, float]], 
     media_type="text/plain",
     responses=refusals(401, 403, 503),
 )
-async def metrics(request: Request[Any, Any, Any], meter: Meter) -> Response[bytes]:
+async def metrics(
+    request: Request[Any, Any, Any], meter: NamedDependency[Meter]
+) -> Response[bytes]:
     """Write every number of the town; 503 when Redis cannot be read."""
     text, media_type = await meter.render(request.headers.get("accept", ""))
     return Response(text, media_type=media_type)

@@ -6,14 +6,13 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response, Router, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
-from tinytown.http.idempotency import Replies, once
+from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, Limit, MissionPage
+from tinytown.http.parts import Id, TheActor, TheTown
 from tinytown.http.problems import refusals
-from tinytown.models.key import Actor
 from tinytown.models.mission import Mission, MissionState, Result, StartMission
-from tinytown.town import Town
 
 _MOVED: Final = refusals(401, 403, 404, 409, 503)
 
@@ -48,7 +47,7 @@ class MissionResult(msgspec.Struct, frozen=True, kw_only=True):
     responses=refusals(400, 401, 403, 409, 413, 415, 422, 503),
 )
 async def start_mission(
-    data: StartMission, town: Town, actor: Actor, replies: Replies
+    data: JSONBody[StartMission], town: TheTown, actor: TheActor, replies: TheReplies
 ) -> Response[Mission]:
     """Start a mission; with an `Idempotency-Key`, once however often it is asked."""
 
@@ -68,12 +67,13 @@ async def start_mission(
     responses=refusals(400, 401, 403, 503),
 )
 async def list_missions(
-    town: Town,
+    town: TheTown,
     in_state: Annotated[
-        MissionState | None, Parameter(query="state", description="Only missions in this state.")
+        MissionState | None,
+        QueryParameter(name="state", description="Missions in this state."),
     ] = None,
     label: Annotated[
-        str | None, Parameter(max_length=300, description="`name=value` of a label.")
+        str | None, QueryParameter(max_length=300, description="`name=value` of a label.")
     ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -90,7 +90,7 @@ async def list_missions(
     summary="Read a mission",
     responses=refusals(401, 403, 404, 503),
 )
-async def read_mission(mission_id: str, town: Town) -> Mission:
+async def read_mission(mission_id: Id, town: TheTown) -> Mission:
     """Read a mission with its tasks, its open question and its result."""
     return await town.missions.read(mission_id)
 
@@ -103,7 +103,7 @@ async def read_mission(mission_id: str, town: Town) -> Mission:
     summary="Cancel a mission",
     responses=_MOVED,
 )
-async def cancel_mission(mission_id: str, town: Town, actor: Actor) -> Mission:
+async def cancel_mission(mission_id: Id, town: TheTown, actor: TheActor) -> Mission:
     """End a mission with all its tasks; its questions are withdrawn."""
     return await town.missions.cancel(mission_id, actor)
 
@@ -116,7 +116,7 @@ async def cancel_mission(mission_id: str, town: Town, actor: Actor) -> Mission:
     summary="Pause a mission",
     responses=_MOVED,
 )
-async def pause_mission(mission_id: str, town: Town) -> Mission:
+async def pause_mission(mission_id: Id, town: TheTown) -> Mission:
     """Start nothing new of a mission; what runs may finish."""
     return await town.missions.pause(mission_id)
 
@@ -129,7 +129,7 @@ async def pause_mission(mission_id: str, town: Town) -> Mission:
     summary="Resume a mission",
     responses=_MOVED,
 )
-async def resume_mission(mission_id: str, town: Town) -> Mission:
+async def resume_mission(mission_id: Id, town: TheTown) -> Mission:
     """Go on with a paused mission."""
     return await town.missions.resume(mission_id)
 
@@ -142,7 +142,7 @@ async def resume_mission(mission_id: str, town: Town) -> Mission:
     summary="Retry a mission",
     responses=_MOVED,
 )
-async def retry_mission(mission_id: str, town: Town) -> Mission:
+async def retry_mission(mission_id: Id, town: TheTown) -> Mission:
     """Run what failed or was canceled again."""
     return await town.missions.retry(mission_id)
 
@@ -156,7 +156,7 @@ async def retry_mission(mission_id: str, town: Town) -> Mission:
     responses=refusals(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 )
 async def message_mission(
-    mission_id: str, data: NewMessage, town: Town, actor: Actor, replies: Replies
+    mission_id: Id, data: JSONBody[NewMessage], town: TheTown, actor: TheActor, replies: TheReplies
 ) -> Response[Mission]:
     """Leave a sentence for a mission's agents; running ones hear it at once."""
 
@@ -173,7 +173,7 @@ async def message_mission(
     summary="Read what a mission left behind",
     responses=refusals(401, 403, 404, 503),
 )
-async def read_result(mission_id: str, town: Town) -> MissionResult:
+async def read_result(mission_id: Id, town: TheTown) -> MissionResult:
     """Read summary, branch, patch and links of a mission; `result` is null while it runs."""
     mission, results = await town.missions.results(mission_id)
     whole = mission.result

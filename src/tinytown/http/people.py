@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from litestar import Response, Router, delete, get, post
+from litestar.params import JSONBody
 
 from tinytown.errors import KeyNotFound
 from tinytown.http.endpoints import page_of
-from tinytown.http.idempotency import Replies, once
+from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, KeyPage, Limit, WorkerPage
+from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.key import CreatedKey, Key, NewKey
 from tinytown.models.worker import Worker
-from tinytown.town import Town
 
 
 @get(
@@ -21,7 +22,7 @@ from tinytown.town import Town
     summary="List workers",
     responses=refusals(400, 401, 403, 503),
 )
-async def list_workers(town: Town, cursor: Cursor = None, limit: Limit = 50) -> WorkerPage:
+async def list_workers(town: TheTown, cursor: Cursor = None, limit: Limit = 50) -> WorkerPage:
     """List the workers that live or left within the hour, most recently seen first."""
     items, more = page_of(await town.workers.all(), cursor, limit)
     return WorkerPage(items=items, next_cursor=more)
@@ -35,7 +36,7 @@ async def list_workers(town: Town, cursor: Cursor = None, limit: Limit = 50) -> 
     summary="Let a worker go home",
     responses=refusals(401, 403, 404, 409, 503),
 )
-async def drain_worker(worker_id: str, town: Town) -> Worker:
+async def drain_worker(worker_id: Id, town: TheTown) -> Worker:
     """Let a worker finish what it holds, take nothing new and go home."""
     return await town.workers.drain(worker_id)
 
@@ -47,7 +48,9 @@ async def drain_worker(worker_id: str, town: Town) -> Worker:
     summary="Make a key",
     responses=refusals(400, 401, 403, 409, 413, 415, 422, 503),
 )
-async def make_key(data: NewKey, town: Town, replies: Replies) -> Response[CreatedKey]:
+async def make_key(
+    data: JSONBody[NewKey], town: TheTown, replies: TheReplies
+) -> Response[CreatedKey]:
     """Make a key. This reply alone carries it; the town keeps its hash."""
 
     async def make(key_id: str) -> CreatedKey:
@@ -65,7 +68,7 @@ async def make_key(data: NewKey, town: Town, replies: Replies) -> Response[Creat
     summary="List keys",
     responses=refusals(400, 401, 403, 503),
 )
-async def list_keys(town: Town, cursor: Cursor = None, limit: Limit = 50) -> KeyPage:
+async def list_keys(town: TheTown, cursor: Cursor = None, limit: Limit = 50) -> KeyPage:
     """List the keys, oldest first; never a secret."""
     items, more = page_of(await town.keys.all(), cursor, limit)
     return KeyPage(items=items, next_cursor=more)
@@ -78,7 +81,7 @@ async def list_keys(town: Town, cursor: Cursor = None, limit: Limit = 50) -> Key
     summary="Read a key",
     responses=refusals(401, 403, 404, 503),
 )
-async def read_key(key_id: str, town: Town) -> Key:
+async def read_key(key_id: Id, town: TheTown) -> Key:
     """Read what a key may do and how long; never the secret."""
     for key in await town.keys.all():
         if key.id == key_id:
@@ -93,7 +96,7 @@ async def read_key(key_id: str, town: Town) -> Key:
     summary="Revoke a key",
     responses=refusals(401, 403, 404, 503),
 )
-async def revoke_key(key_id: str, town: Town) -> None:
+async def revoke_key(key_id: Id, town: TheTown) -> None:
     """Revoke a key; it opens nothing from now on."""
     await town.keys.revoke(key_id)
 

@@ -145,7 +145,10 @@ def of_anything(request: Request[Any, Any, Any], error: Exception) -> Response[d
 def _field(entry: Any) -> dict[str, str]:
     if not isinstance(entry, Mapping):
         return {"message": str(entry)}
-    return {name: str(entry[name]) for name in ("key", "message", "source") if entry.get(name)}
+    field = {name: str(entry[name]) for name in ("key", "message", "source") if entry.get(name)}
+    if field.get("key") == "data":
+        del field["key"]  # the framework's word for the whole body
+    return field
 
 
 def _sentence(entry: dict[str, str]) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from tinytown.errors import Invalid
 from tinytown.http.lists import Cursor, Limit, QuestionPage
+from tinytown.http.parts import Id, TheActor, TheTown
 from tinytown.http.problems import refusals
-from tinytown.models.key import Actor
 from tinytown.models.question import Answer, Question, QuestionState
-from tinytown.town import Town
 
 
 @get(
@@ -23,15 +22,15 @@ from tinytown.town import Town
     responses=refusals(400, 401, 403, 404, 503),
 )
 async def list_questions(
-    town: Town,
+    town: TheTown,
     in_state: Annotated[
         QuestionState | None,
-        Parameter(
-            query="state", description="Without a mission only `open` questions can be listed."
+        QueryParameter(
+            name="state", description="Without a mission only `open` questions can be listed."
         ),
     ] = None,
     mission: Annotated[
-        str | None, Parameter(max_length=64, description="All questions of one mission.")
+        str | None, QueryParameter(max_length=64, description="All questions of one mission.")
     ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -57,7 +56,7 @@ async def list_questions(
     summary="Read a question",
     responses=refusals(401, 403, 404, 503),
 )
-async def read_question(question_id: str, town: Town) -> Question:
+async def read_question(question_id: Id, town: TheTown) -> Question:
     """Read a question and, when it is over, how it ended."""
     return await town.questions.read(question_id)
 
@@ -70,7 +69,9 @@ async def read_question(question_id: str, town: Town) -> Question:
     summary="Answer a question",
     responses=refusals(400, 401, 403, 404, 409, 413, 415, 503),
 )
-async def answer_question(question_id: str, data: Answer, town: Town, actor: Actor) -> Question:
+async def answer_question(
+    question_id: Id, data: JSONBody[Answer], town: TheTown, actor: TheActor
+) -> Question:
     """Answer a question. The first answer wins; the same again is fine, another is a conflict."""
     return await town.questions.answer(question_id, data.answer, by=actor.name, via="api")
 

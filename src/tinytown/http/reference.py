@@ -12,6 +12,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 import tinytown
 from tinytown.errors import NotFound
+from tinytown.http.parts import Id
 from tinytown.http.problems import kind, refusals, texts
 
 _ABOUT: Final = (
@@ -53,7 +54,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     tags=["reference"],
     responses=refusals(404),
 )
-async def problem_text(slug: str) -> Kind:
+async def problem_text(slug: Id) -> Kind:
     """Explain one kind of problem: where its `type` leads."""
     found = texts().get(slug)
     if found is None:

@@ -8,10 +8,11 @@ from typing import Annotated, Final
 
 import anyio
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from tinytown.http.auth import PROBE
-from tinytown.http.live import Streams
+from tinytown.http.live import Streams, TheStreams
+from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.scaling import Signal
 from tinytown.town import Town
@@ -22,11 +23,11 @@ LONGEST_SECONDS: Final = 60
 
 Wait = Annotated[
     float,
-    Parameter(ge=0, le=LONGEST_SECONDS, description="Wait so many seconds for a change."),
+    QueryParameter(ge=0, le=LONGEST_SECONDS, description="Wait so many seconds for a change."),
 ]
 Seq = Annotated[
     int | None,
-    Parameter(ge=0, description="`seq` of the signal you have: only a newer one is a change."),
+    QueryParameter(ge=0, description="The `seq` you have seen: another one is a change."),
 ]
 
 
@@ -58,7 +59,9 @@ async def changed(
     tags=["scaling"],
     responses=refusals(400, 401, 403, 503),
 )
-async def town_signal(town: Town, streams: Streams, wait: Wait = 0, seq: Seq = None) -> Signal:
+async def town_signal(
+    town: TheTown, streams: TheStreams, wait: Wait = 0, seq: Seq = None
+) -> Signal:
     """Say how many workers the town wants, and why; 503 when that cannot be known, never zeros."""
     return await changed(town, streams, town.scaling.signal, wait, seq)
 
@@ -72,7 +75,7 @@ async def town_signal(town: Town, streams: Streams, wait: Wait = 0, seq: Seq = N
     responses=refusals(400, 401, 403, 404, 503),
 )
 async def pool_signal(
-    pool: str, town: Town, streams: Streams, wait: Wait = 0, seq: Seq = None
+    pool: Id, town: TheTown, streams: TheStreams, wait: Wait = 0, seq: Seq = None
 ) -> Signal:
     """Say how many workers one pool wants, in the same shape."""
     return await changed(town, streams, lambda: town.scaling.pool(pool), wait, seq)
