@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinytown import ids
 from tinytown.errors import Gone, Invalid, NotFound
 from tinytown.links import MAX_CHOICE, TOKEN_LENGTH, AnswerLinks, new_secret
 from tinytown.redact import redact
