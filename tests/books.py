@@ -18,6 +18,11 @@ GONE = {"stopped", "lost"}
 LEASED = {"running", "blocked"}
 
 
+def leased(record: dict[str, str]) -> bool:
+    """Tell whether a worker holds a task: a parked one is blocked without."""
+    return record["state"] in LEASED and record.get("parked") != "1"
+
+
 class Books:
     """Everything one town keeps in Redis, read at one moment."""
 
@@ -82,9 +87,9 @@ class Books:
             stream = self.keys("docket", record["pool"], record["priority"])
             if record["state"] == "queued":
                 waiting.setdefault(record["pool"], set()).add(id_)
-            if record["state"] in {"queued", *LEASED}:
+            if record["state"] == "queued" or leased(record):
                 entries.setdefault(stream, set()).add(record["entry"])
-            if record["state"] in LEASED:
+            if leased(record):
                 pending.setdefault(stream, {})[record["entry"]] = record["worker"]
         for pool in self.client.smembers(self.keys("pools")):
             kept = set(self.client.zrange(self.keys("waiting", pool), 0, -1))
@@ -108,7 +113,7 @@ class Books:
         owed: set[str] = set()
         later: dict[str, set[str]] = {}
         for id_, record in self.tasks.items():
-            if record["state"] in LEASED:
+            if leased(record):
                 owed.add(f"lease:{id_}")
             if f"later:{id_}" in self.timers:
                 self.same(f"deferred {id_}", record["deferred"], "1")
@@ -138,7 +143,9 @@ class Books:
     def check_leases(self) -> None:
         """A leased task has a living worker that holds it, and a worker holds one task at most."""
         for id_, record in self.tasks.items():
-            if record["state"] not in LEASED:
+            if not leased(record):
+                if record["state"] in LEASED:
+                    self.same(f"parked {id_}", (record["state"], record["worker"]), ("blocked", ""))
                 continue
             holder = self.workers.get(record["worker"], {})
             self.same(f"what the worker of {id_} holds", holder.get("task"), id_)

@@ -200,6 +200,71 @@ async def test_an_answer_given_while_nobody_worked_waits_for_the_next_attempt(
     assert (await store.missions.read(lost.mission_id)).state is MissionState.RUNNING
 
 
+async def test_a_parked_question_waits_without_a_worker_and_the_answer_queues_its_task(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    await start(store)
+    worker = await hand(store)
+    claim = await worker.take()
+    _, question = await ask(store, claim, "Which?")
+    await store.docket.save_checkpoint(claim.task_id, 1, b"where I was")
+    for _ in range(2):
+        assert await store.docket.park(claim.task_id, 1)
+    assert await worker.leave(), "a person's sleep costs nothing"
+    assert (await store.missions.read(claim.mission_id)).state is MissionState.BLOCKED
+    clock.turn(seconds=86_400)
+    await store.clockwork.tick()
+    demand = (await store.clockwork.demand()).pools["default"]
+    assert (demand.waiting, demand.active, demand.blocked) == (0, 0, 1)
+    with pytest.raises(LeaseLost):
+        await settle(store, claim)
+    await store.questions.answer(question, "b", by="ada", via="link")
+    again = await (await hand(store)).take()
+    assert (again.attempt, again.checkpoint) == (2, True)
+    assert await store.missions.checkpoint(claim.task_id) == b"where I was"
+    assert await ask(store, again, "Which?") == ("known", question)
+    outcome = await taken(store, question, again)
+    assert outcome is not None
+    assert outcome.answer == "b"
+    await settle(store, again)
+    assert await store.missions.checkpoint(claim.task_id) is None
+    assert "redelivered" not in await store.clockwork.counters()
+
+
+async def test_a_task_whose_answer_has_just_come_is_not_parked(store: Store) -> None:
+    claim = await claimed(store)
+    assert not await store.docket.park(claim.task_id, 1)
+    _, question = await ask(store, claim)
+    await store.questions.answer(question, "yes", by="ada", via="api")
+    assert not await store.docket.park(claim.task_id, 1)
+    assert (await store.missions.read(claim.mission_id)).state is MissionState.RUNNING
+
+
+@pytest.mark.parametrize("default", ["b", None])
+async def test_silence_is_told_once_also_to_an_attempt_that_was_not_there(
+    store: Store, clock: TurnedClock, default: str | None
+) -> None:
+    """Asked anew at every deadline, a parked agent would never get anywhere."""
+    clock.turn()
+    parked = await claimed(store)
+    how = {"deadline_seconds": 20, "default": default}
+    _, question = await ask(store, parked, "Which?", **how)
+    await store.docket.park(parked.task_id, 1)
+    clock.turn(seconds=20)
+    await store.clockwork.tick()
+    again = await (await hand(store)).take()
+    assert await ask(store, again, "Which?", **how) == ("known", question)
+    outcome = await taken(store, question, again)
+    assert outcome is not None
+    assert (outcome.kind, outcome.answer) == (
+        (OutcomeKind.DEFAULTED, "b") if default else (OutcomeKind.NO_ANSWER, "")
+    )
+    await store.docket.release(again.task_id, 2, reason="drains", counts=False)
+    later = await (await hand(store)).take()
+    assert (await ask(store, later, "Which?", **how))[0] == "asked", "it heard the silence"
+
+
 @pytest.mark.parametrize("spent", [False, True])
 async def test_an_approval_is_spent_once(
     store: Store,

@@ -3,7 +3,7 @@
 -- ARGV: now, question, task, attempt, digest, deadline_ms (0 = none), kind, text, options (JSON),
 --   free_text, has_default, default, context, risk
 -- Returns: {1, question} asked · {2, question} already open (this attempt waits for it now) ·
---   {3, question} an earlier attempt's answer is there (take it) · {-2} lease lost · {-1} unknown
+--   {3, question} it ended for an earlier attempt (take it) · {-2} lease lost · {-1} unknown
 -- Events: question.asked, mission.blocked
 local id, task_id, attempt, digest, deadline_ms = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local task = task_of(task_id)
@@ -28,10 +28,11 @@ if earlier then
     if known.attempt ~= attempt then block(earlier) end
     return { 2, earlier }
   end
-  -- The person already answered an attempt that was lost: do not ask again. An approval is spent
-  -- once, so one that reached its agent is asked anew.
-  local spent = known.kind == 'approval' and known.taken == '1'
-  if known.attempt ~= attempt and known.state == 'answered' and not spent then
+  -- It ended while no attempt was there to hear it (lost or parked): do not ask again. An approval
+  -- is spent once, and silence is told once: what reached its agent is asked anew.
+  local spent = known.taken == '1' and (known.kind == 'approval' or known.state == 'expired')
+  local ended = known.state == 'answered' or known.state == 'expired'
+  if known.attempt ~= attempt and ended and not spent then
     redis.call('HSET', K.question(earlier), 'attempt', attempt)
     return { 3, earlier }
   end
