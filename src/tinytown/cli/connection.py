@@ -48,7 +48,7 @@ def base_url(text: str) -> str:
     Raises Failure (usage) for what is none. Plain http is for this machine and private networks;
     it is accepted everywhere, because a key in a tunnel is as good as one over TLS.
     """
-    text = text.strip().rstrip("/")
+    text = text.strip()
     if "://" not in text:
         host = text.partition("/")[0].partition(":")[0]
         scheme = "http" if host in {"localhost", "127.0.0.1"} else "https"
@@ -62,7 +62,7 @@ def base_url(text: str) -> str:
         raise Failure("the address should look like https://town.example", USAGE)
     if parts.username or parts.query or parts.fragment:
         raise Failure("the address may have no user, query or fragment", USAGE)
-    return text
+    return text.rstrip("/")
 
 
 def read(home: Path) -> Connections:
