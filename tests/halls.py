@@ -65,11 +65,12 @@ class Hall:
         self.address = address
         self.outside = outside
 
-    def client(self, key: str | None = API_KEY, **more: Any) -> httpx.AsyncClient:
+    def client(self, key: str | None = API_KEY, **headers: str) -> httpx.AsyncClient:
         """Make a client that sends a key."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         return httpx.AsyncClient(
-            base_url=self.address, headers=headers, timeout=10, trust_env=False, **more
+            base_url=self.address, headers=headers, timeout=10, trust_env=False
         )
 
     async def key(self, *scopes: Scope) -> str:
@@ -98,7 +99,7 @@ async def open_hall(
     """Open a door with real sockets inside this process."""
     outside = Outside()
     town = make_town(store, outside)
-    dispatcher = Dispatcher(store, town.hub, lease_seconds=30)
+    dispatcher = Dispatcher(store, town.hub)
     door = Door(
         town, out=Post(outside.test, outside.ring), probe_key=probe_key, checks=checks or {}
     )
@@ -191,9 +192,9 @@ class HallProcess:
         self.process.send_signal(how)
         return self.process.wait(timeout=within_seconds)
 
-    def client(self, key: str | None = API_KEY, **more: Any) -> httpx.Client:
+    def client(self, key: str | None = API_KEY) -> httpx.AsyncClient:
         """Make a client that sends a key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(
-            base_url=self.address, headers=headers, timeout=10, trust_env=False, **more
+        return httpx.AsyncClient(
+            base_url=self.address, headers=headers, timeout=10, trust_env=False
         )

@@ -99,7 +99,7 @@ def workers(redis_url: str, directory: Path) -> Iterator[Workers]:
 async def ticking(store: Store) -> AsyncIterator[None]:
     """Let a town's clock tick, as a townhall does."""
     hub = Hub(store)
-    dispatcher = Dispatcher(store, hub, lease_seconds=1)
+    dispatcher = Dispatcher(store, hub)
     async with anyio.create_task_group() as group:
         group.start_soon(hub.run)
         group.start_soon(dispatcher.run)

@@ -141,7 +141,7 @@ async def running_townhall(
             first_key=await town.keys.first_key(),
         )
         await town.endpoints.add_from_settings(config.notify)
-        dispatcher = Dispatcher(store, town.hub, lease_seconds=config.lease_seconds)
+        dispatcher = Dispatcher(store, town.hub)
         writer = Writer(public_url=config.public_url or hall.address, links=links)
         notifier = Notifier(store, vault=vault, writer=writer, sink=sink)
         background += [town.hub, town.logs, dispatcher]

@@ -17,7 +17,7 @@ _NONCE_BYTES: Final = 12
 
 
 class Vault:
-    """Seals and opens text for one town."""
+    """Seals and opens text and bytes for one town."""
 
     def __init__(self, secret_key: str | None, town: str) -> None:
         """Derive the sealing key; `None` seals nothing."""
@@ -25,31 +25,44 @@ class Vault:
         self._key = None if secret_key is None else self._derive(secret_key)
 
     def seal(self, text: str) -> str:
-        """Seal a secret for storage."""
+        """Seal a secret text for storage."""
         if self._key is None:
             return text
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = AESGCM(self._key).encrypt(nonce, text.encode(), self._town)
-        return _MARK + base64.urlsafe_b64encode(nonce + sealed).decode()
+        return _MARK + base64.urlsafe_b64encode(self._encrypt(text.encode())).decode()
 
     def open(self, text: str) -> str:
-        """Open what was sealed; raises Unavailable when the secret key is not the one."""
+        """Open what `seal` wrote; raises Unavailable when the secret key is not the one."""
         if not text.startswith(_MARK):
             return text
+        return self._decrypt(base64.urlsafe_b64decode(text.removeprefix(_MARK))).decode()
+
+    def seal_bytes(self, raw: bytes) -> bytes:
+        """Seal bytes for storage."""
+        return raw if self._key is None else _MARK.encode() + self._encrypt(raw)
+
+    def open_bytes(self, raw: bytes) -> bytes:
+        """Open what `seal_bytes` wrote; raises Unavailable when the secret key is not the one."""
+        mark = _MARK.encode()
+        return self._decrypt(raw.removeprefix(mark)) if raw.startswith(mark) else raw
+
+    def _encrypt(self, raw: bytes) -> bytes:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        assert self._key is not None  # noqa: S101 - the callers have looked
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + AESGCM(self._key).encrypt(nonce, raw, self._town)
+
+    def _decrypt(self, raw: bytes) -> bytes:
         if self._key is None:
             raise Unavailable("a stored secret is sealed: TINYTOWN_SECRET_KEY is not set")
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        raw = base64.urlsafe_b64decode(text.removeprefix(_MARK))
         try:
-            plain = AESGCM(self._key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], self._town)
-        except InvalidTag:
-            detail = "a stored secret was sealed with another TINYTOWN_SECRET_KEY"
+            return AESGCM(self._key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], self._town)
+        except (InvalidTag, ValueError):
+            detail = "a stored secret was sealed with another TINYTOWN_SECRET_KEY, or is damaged"
             raise Unavailable(detail) from None
-        return plain.decode()
 
     def _derive(self, secret_key: str) -> bytes:
         from cryptography.hazmat.primitives import hashes

@@ -13,6 +13,7 @@ from tinytown import logs, settings
 from tinytown.embedded import EmbeddedServer, Quarters
 from tinytown.store import open_store
 from tinytown.store.client import CannotConnect
+from tinytown.vault import Vault
 from tinytown_workers.hardening import Reaper, become_subreaper, close_process
 from tinytown_workers.loop import Worker, WorkerRules
 from tinytown_workers.session import SessionRules
@@ -77,6 +78,7 @@ async def _run(config: settings.Settings) -> None:
                 login_home=Path.home(),
             ),
             environ=settings.surroundings(),
+            vault=Vault(config.secret_key, config.town),
             boot_seconds=time.monotonic() - _STARTED,
         )
         async with anyio.create_task_group() as group:

@@ -27,10 +27,10 @@ PROGRESS_SECONDS: Final = 1.0
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A question that was still open when its agent went on without the answer."""
+    """A question whose agent ended its turn before the answer came."""
 
     question_id: str
-    text: str
+    ask: Ask
 
 
 class Asking:
@@ -46,6 +46,8 @@ class Asking:
         self._open: dict[str, Asked] = {}
         self._messages: list[Message] = []
         self._progress_at = float("-inf")
+        self.parked = anyio.Event()
+        """Set when an agent was told to end its turn because nobody has answered yet."""
 
     # What the inbox tells ---------------------------------------------------------------------
 
@@ -58,6 +60,10 @@ class Asking:
         """Let every waiter look for itself: signals may have been lost (Redis was emptied)."""
         for bell in self._bells.values():
             bell.set()
+
+    def begin_turn(self) -> None:
+        """Forget that an earlier turn was told to end."""
+        self.parked = anyio.Event()
 
     def heard(self, message: Message) -> None:
         """Keep a person's sentence for the agent's next call."""
@@ -76,6 +82,11 @@ class Asking:
         """The questions the agent asked and did not wait for."""
         return tuple(self._open.values())
 
+    async def ask_again(self, ask: Ask) -> None:
+        """Attach this attempt to a question of an earlier one that is still open."""
+        _, question_id = await self._store.patience.keep_trying("ask", lambda: self._put(ask))
+        self._open[question_id] = Asked(question_id, ask)
+
     async def outcome(self, question_id: str) -> Outcome:
         """Wait for the end of a question that was left open."""
         found = await self._wait(question_id)
@@ -87,15 +98,14 @@ class Asking:
     async def ask(self, ask: Ask, *, via: Via) -> AskReply:
         """Store the question and wait for its end."""
         _, question_id = await self._store.patience.keep_trying("ask", lambda: self._put(ask))
-        self._open[question_id] = Asked(question_id, ask.text)
-        # A shell's tools give up long before a person answers: past the hold the agent is told
-        # to end its turn (exit 75). An MCP call is kept alive by progress and simply waits.
-        hold = self._hold_seconds if via == "tt" else float("inf")
+        self._open[question_id] = Asked(question_id, ask)
         with self._pulse.held():
-            with anyio.move_on_after(hold):
+            with anyio.move_on_after(self._hold_seconds):
                 found = await self._wait(question_id)
                 self._open.pop(question_id, None)
                 return self._reply(question_id, found)
+        _log.info("question.parked", extra={"facts": {"question": question_id, "via": via}})
+        self.parked.set()
         return AskReply(outcome="parked", question_id=question_id, messages=self.unheard())
 
     async def progress(self, text: str, percent: float | None) -> tuple[Message, ...]:

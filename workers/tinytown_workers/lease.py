@@ -40,6 +40,7 @@ class Lease:
         self._seconds = lease_seconds
         self._silence_seconds = silence_seconds
         self._until = anyio.current_time() + lease_seconds
+        self._held = True
         self.lost: Final = anyio.Event()
         """Set when somebody else may own the task: stop, write nothing."""
 
@@ -49,9 +50,13 @@ class Lease:
         while not self.lost.is_set():
             await anyio.sleep(pause)
             pause = self._seconds / RENEWALS
+            if self._given_back():
+                continue
             try:
                 await self.renew()
             except LeaseLost as lost:
+                if self._given_back():
+                    continue
                 _log.warning("lease.lost", extra={"facts": {**self._facts(), "why": lost.detail}})
                 self.lost.set()
             except StoreUnavailable as away:
@@ -60,6 +65,17 @@ class Lease:
                     facts = {**self._facts(), "why": f"not renewed in time: {away.detail}"}
                     _log.warning("lease.lost", extra={"facts": facts})
                     self.lost.set()
+
+    def let_go(self) -> None:
+        """Renew nothing any more: the lease is about to be given back."""
+        self._held = False
+
+    def _given_back(self) -> bool:
+        return not self._held
+
+    def keep_on(self) -> None:
+        """Go on renewing: the lease was not given back after all."""
+        self._held = True
 
     async def renew(self) -> None:
         """Renew once; raises LeaseLost, StoreUnavailable."""

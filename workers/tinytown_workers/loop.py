@@ -19,8 +19,10 @@ from tinytown.store import Store
 from tinytown.store.docket import Nothing, Refused
 from tinytown.store.records import message
 from tinytown.store.workers import Card
+from tinytown.vault import Vault
 from tinytown_workers.lease import Lease
-from tinytown_workers.session import Attempt, Session, SessionRules
+from tinytown_workers.outcome import Attempt
+from tinytown_workers.session import Session, SessionRules
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ BEATS: Final = 2
 """Waits between two signs of life of an idle worker: one a minute."""
 SILENCE_SECONDS: Final = 150.0
 """After this much silence an idle worker counts as lost: two missed signs of life."""
+
+SAVING: Final = 0.7
+"""The part of the drain time in which a stopped session may save itself."""
 
 Stop = Literal["", "drain", "handback"]
 
@@ -53,6 +58,7 @@ class Worker:
         rules: WorkerRules,
         session_rules: SessionRules,
         environ: Mapping[str, str],
+        vault: Vault,
         boot_seconds: float = 0.0,
     ) -> None:
         """Make a worker with an id of its own."""
@@ -61,6 +67,7 @@ class Worker:
         self._rules = rules
         self._session_rules = session_rules
         self._environ = environ
+        self._vault = vault
         self._boot_seconds = boot_seconds
         self._inbox = store.workers.inbox(self.id)
         self._inbox_id = "0-0"
@@ -188,7 +195,12 @@ class Worker:
             silence_seconds=SILENCE_SECONDS,
         )
         session = Session(
-            self._store, claim, lease, rules=self._session_rules, environ=self._environ
+            self._store,
+            claim,
+            lease,
+            rules=self._session_rules,
+            environ=self._environ,
+            vault=self._vault,
         )
         attempt: Attempt | None = None
         outcome = "ended"
@@ -197,7 +209,7 @@ class Worker:
                 group.start_soon(lease.keep)
                 group.start_soon(self._listen, client, claim, session, group.cancel_scope)
                 group.start_soon(_cancel_when, lease.lost, group.cancel_scope)
-                group.start_soon(_cancel_when, self._stopped, group.cancel_scope)
+                group.start_soon(self._drain_when_stopped, session, group.cancel_scope)
                 attempt = await session.run()
                 # The lease is kept until the outcome is written, and a stop must not undo work
                 # that is done.
@@ -215,8 +227,17 @@ class Worker:
         facts |= {"outcome": outcome, "seconds": round(anyio.current_time() - started, 3)}
         _log.info("session", extra={"facts": facts})
 
+    async def _drain_when_stopped(self, session: Session, scope: anyio.CancelScope) -> None:
+        """Let the session save itself; what takes too long is handed back without."""
+        await self._stopped.wait()
+        session.drain()
+        await anyio.sleep(self._rules.drain_seconds * SAVING)
+        scope.cancel()
+
     async def _finish(self, claim: Claim, attempt: Attempt) -> str:
         """Write what became of the attempt; Redis may be away for as long as the lease lasts."""
+        if attempt.parked:
+            return "parked"
         if attempt.again:
             await self._store.patience.keep_trying(
                 "release",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinytown.models.question import OutcomeKind
+from tinytown.models.question import Ask, OutcomeKind
 from tinytown.models.task import Claim, Message
 from tinytown.store.questions import Outcome
 
@@ -27,14 +27,32 @@ def said(messages: Sequence[Message]) -> str:
     return "\n".join(f"- {message.by} ({message.at}): {message.text}" for message in messages)
 
 
+def going_on(*, answers: Sequence[str]) -> str:
+    """Write the prompt that resumes a session on another worker."""
+    if answers:
+        return "\n\n".join(answers)
+    return "Your worker was stopped and this is another one. Go on with your task."
+
+
+def answers_so_far(claim: Claim, answers: Sequence[str]) -> str:
+    """Write the first prompt of an attempt whose session is lost, with what people answered."""
+    parts = [opening(claim), "# What was asked and answered before\n\n" + "\n\n".join(answers)]
+    return "\n\n".join(parts)
+
+
 def follow_up(messages: Sequence[Message]) -> str:
     """Write the prompt of a turn that brings sentences the agent has not heard."""
     return f"While you worked, people wrote to you. Take it into account:\n\n{said(messages)}"
 
 
-def late_answer(text: str, outcome: Outcome) -> str:
+def late_answer(ask: Ask, outcome: Outcome) -> str:
     """Write the prompt of a turn that brings the answer to a question that was left open."""
-    asked = f"You asked: {text}\n\n"
+    asked = f"You asked: {ask.text}\n\n"
+    if ask.kind == "approval" and outcome.kind is OutcomeKind.ANSWERED:
+        return (
+            f"{asked}{outcome.by} answered: {outcome.answer}\n\n"
+            "Go on with your task. If it was allowed, do it now: you will not be asked again."
+        )
     match outcome.kind:
         case OutcomeKind.ANSWERED:
             return f"{asked}{outcome.by} answered: {outcome.answer}\n\nGo on with your task."

@@ -16,10 +16,9 @@ import anyio
 import msgspec
 
 from tinytown.errors import Invalid
-from tinytown.models.mission import Result
 from tinytown.models.task import Claim
-from tinytown.redact import redact
 from tinytown.store import Store
+from tinytown.vault import Vault
 from tinytown_workers import prompts
 from tinytown_workers.agents import (
     RULES,
@@ -35,21 +34,22 @@ from tinytown_workers.agents import (
     run_turn,
 )
 from tinytown_workers.asking import Asking
+from tinytown_workers.checkpoint import Checkpoint, Unreadable, write_files
 from tinytown_workers.desk import Desk, open_desk
 from tinytown_workers.git import Git
 from tinytown_workers.lease import Lease
 from tinytown_workers.logbook import Logbook
+from tinytown_workers.outcome import Attempt, collect, short
+from tinytown_workers.parking import Parking
 from tinytown_workers.process import Limits, Pulse
 from tinytown_workers.room import Room, open_room
 from tinytown_workers.sandbox import Errand, Sandbox
-from tinytown_workers.workspace import Harvest, Plan, Workspace, WorkspaceFailed
+from tinytown_workers.workspace import Plan, Workspace, WorkspaceFailed
 
 _log = logging.getLogger(__name__)
 
 TURNS: Final = 20
 """Most turns of one attempt: each message or late answer may need one."""
-SUMMARY_BYTES: Final = 4_000
-"""The longest summary or reason: what a phone shows, and what an event carries."""
 
 
 _NETWORK: Final = (
@@ -75,20 +75,11 @@ class SessionRules(msgspec.Struct, frozen=True, kw_only=True):
     login_home: Path | None = None
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an attempt.
-
-    `again` is a reason to put the task back on the docket instead of settling it: the agent ended
-    its turn while a person was still to answer, and cannot resume its session.
-    """
-
-    completed: bool
-    summary: str = ""
-    reason: str = ""
-    result: Result = Result()
-    patch: bytes = b""
-    bundle: bytes = b""
-    again: str = ""
+STOPPED: Final = "its worker was stopped"
+RESTOP_SECONDS: Final = 0.2
+"""How soon a stop is repeated to a child that was starting when it came."""
+PARKED_SECONDS: Final = 30.0
+"""How long an agent may take to end its turn once it was told that nobody has answered."""
 
 
 class Session:
@@ -102,6 +93,7 @@ class Session:
         *,
         rules: SessionRules,
         environ: Mapping[str, str],
+        vault: Vault,
     ) -> None:
         """Prepare a session; `environ` is the worker's environment, filtered by each adapter."""
         self._store = store
@@ -109,11 +101,20 @@ class Session:
         self._lease = lease
         self._rules = rules
         self._environ = environ
-        self.pulse: Final = Pulse()
-        self.asking: Final = Asking(store, claim, self.pulse, hold_seconds=rules.hold_seconds)
+        self._pulse = Pulse()
+        self._parking = Parking(store, claim, lease, vault)
+        self.asking: Final = Asking(store, claim, self._pulse, hold_seconds=rules.hold_seconds)
         self._logbook = Logbook(store, claim.task_id, claim.attempt)
         self._session_id: str | None = None
         self._usage = Usage()
+        self._drain = anyio.Event()
+        self._waiting: anyio.CancelScope | None = None
+
+    def drain(self) -> None:
+        """End the agent's turn, save the session and come back (the worker must stop)."""
+        self._drain.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def run(self) -> Attempt:
         """Run the attempt to its end; raises LeaseLost."""
@@ -122,27 +123,73 @@ class Session:
                 self._claim.agent or self._rules.agent, command=self._rules.agent_command
             )
         except Invalid as unknown:
-            return Attempt(completed=False, reason=unknown.detail)
-        async with open_room(self._rules.work_dir, self._claim.task_id) as room:
-            workspace = await self._workspace(room)
+            return Attempt(reason=unknown.detail)
+        saved = await self._parking.restore()
+        if saved is not None:
             try:
-                ready = await workspace.prepare()
-            except WorkspaceFailed as failed:
-                return Attempt(completed=False, reason=_short(str(failed)))
-            for note in ready.notes:
-                _log.info("workspace.note", extra={"facts": {"note": note}})
+                return await self._attempt(agent, saved)
+            except (WorkspaceFailed, Unreadable) as failed:
+                await self._parking.tell(
+                    f"the checkpoint cannot be restored, starting over: {failed}"
+                )
+        try:
+            return await self._attempt(agent, None, lost=saved)
+        except WorkspaceFailed as failed:
+            return Attempt(reason=short(str(failed)))
+
+    async def _attempt(
+        self, agent: AgentCli, saved: Checkpoint | None, *, lost: Checkpoint | None = None
+    ) -> Attempt:
+        """Work in a fresh room, from a checkpoint if there is one; raises WorkspaceFailed."""
+        async with open_room(self._rules.work_dir, self._claim.task_id) as room:
+            workspace = await self._workspace(room, saved)
+            if not await self._prepare(workspace):
+                return Attempt(again=STOPPED)
+            prompt = await self._first_prompt(room, saved, lost)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._logbook.run)
-                verdict, again = await self._turns(agent, room)
+                found = await self._turns(agent, room, workspace, prompt)
                 group.cancel_scope.cancel()
             await self._logbook.close()
-            if again:
-                return Attempt(completed=False, again=again)
-            return await self._harvest(workspace, verdict)
+            if isinstance(found, Attempt):
+                return found
+            return await collect(
+                workspace, found, self._claim, self._usage, before_push=self._still_ours
+            )
 
-    async def _workspace(self, room: Room) -> Workspace:
+    async def _prepare(self, workspace: Workspace) -> bool:
+        """Prepare the workspace; False when the worker was told to stop meanwhile."""
+        with anyio.CancelScope() as self._waiting:
+            if not self._drain.is_set():
+                ready = await workspace.prepare()
+                for note in ready.notes:
+                    _log.info("workspace.note", extra={"facts": {"note": note}})
+        self._waiting = None
+        return not self._drain.is_set()
+
+    async def _first_prompt(
+        self, room: Room, saved: Checkpoint | None, lost: Checkpoint | None
+    ) -> str:
+        """Write the first prompt: the goal, or how to go on; empty while a question is open."""
+        if saved is None:
+            answers = await self._parking.answers(lost, self.asking) if lost is not None else []
+            if answers:
+                return prompts.answers_so_far(self._claim, answers)
+            return prompts.opening(self._claim)
+        answers = await self._parking.answers(saved, self.asking)
+        self._usage = saved.usage
+        if saved.session_id is None:
+            return prompts.opening(self._claim)
+        write_files(room.home, saved.files)
+        self._session_id = saved.session_id
+        return "" if self.asking.left_open else prompts.going_on(answers=answers)
+
+    async def _workspace(self, room: Room, saved: Checkpoint | None) -> Workspace:
         bundles: list[bytes] = []
-        if self._claim.repo is None:
+        if saved is not None:
+            # It holds the earlier tasks' work too.
+            bundles = [saved.bundle] if saved.bundle else []
+        elif self._claim.repo is None:
             bundles = await self._store.patience.keep_trying(
                 "bundles", lambda: self._store.missions.bundles(self._claim.earlier)
             )
@@ -151,6 +198,7 @@ class Session:
             repo=self._claim.repo,
             ref=self._claim.ref,
             bundles=tuple(bundles),
+            base=saved.base if saved is not None else None,
         )
         path = self._environ.get("PATH", os.defpath)
         git = Git(room.keep, path=path, network=_network(self._environ))
@@ -158,49 +206,126 @@ class Session:
 
     # Turns ------------------------------------------------------------------------------------
 
-    async def _turns(self, agent: AgentCli, room: Room) -> tuple[Verdict, str]:
+    async def _turns(
+        self, agent: AgentCli, room: Room, workspace: Workspace, prompt: str
+    ) -> Verdict | Attempt:
         """Run turns until the agent is done and nobody has anything to say to it."""
-        goal = prompts.opening(self._claim)
+        verdict = Verdict(ok=False, reason=f"more than {TURNS} turns")
         async with open_desk(room.desk, self.asking) as desk:
-            prompt = goal
             for _ in range(TURNS):
-                verdict = await self._turn(agent, room, desk, prompt, goal)
+                if prompt:
+                    verdict = await self._turn(agent, room, desk, prompt)
+                    self._session_id = verdict.session_id or self._session_id
+                if self._drain.is_set() and not (prompt and verdict.ok):
+                    await self._save(agent, room, desk, workspace)
+                    return Attempt(again=STOPPED)
+                waits = bool(self.asking.left_open) and (
+                    not prompt or verdict.ok or self.asking.parked.is_set()
+                )
+                resumable = self._session_id is not None and agent.name != "command"
                 prompt = ""
-                if not self._resumable(agent, verdict):
-                    break
-                if (left := self.asking.left_open) and verdict.ok:
-                    outcome = await self.asking.outcome(left[0].question_id)
-                    prompt = prompts.late_answer(left[0].text, outcome)
-                elif verdict.ok and (messages := self.asking.unheard()):
+                if waits:
+                    answers = await self._answers(agent, room, desk, workspace)
+                    if isinstance(answers, Attempt):
+                        return answers
+                    if not resumable:
+                        return Attempt(again="the answer is there: the agent starts over with it")
+                    prompt = prompts.going_on(answers=answers)
+                elif verdict.ok and resumable and (messages := self.asking.unheard()):
                     prompt = prompts.follow_up(messages)
                 if not prompt:
-                    break
-            for question in self.asking.left_open:
-                # It cannot go on in its session: it starts over when the answer is there, asks
-                # the same and hears it at once.
-                await self.asking.outcome(question.question_id)
-                return verdict, "the answer is there: the agent starts over with it"
-            return verdict, ""
+                    return verdict
+        return verdict
 
-    def _resumable(self, agent: AgentCli, verdict: Verdict) -> bool:
-        self._session_id = verdict.session_id or self._session_id
-        return self._session_id is not None and agent.name != "command"
+    async def _answers(
+        self, agent: AgentCli, room: Room, desk: Desk, workspace: Workspace
+    ) -> list[str] | Attempt:
+        """Wait for the answers to what was left open; park when they do not come."""
+        hold = 0.0 if self.asking.parked.is_set() else self._rules.hold_seconds
+        answers = await self._late_answers(hold)
+        if answers is not None:
+            return answers
+        saved = await self._save(agent, room, desk, workspace) and not self._drain.is_set()
+        if saved and await self._parking.park():
+            return Attempt(parked=True)
+        answers = await self._late_answers(float("inf"))
+        return Attempt(again=STOPPED) if answers is None else answers
 
-    async def _turn(
-        self, agent: AgentCli, room: Room, desk: Desk, prompt: str, goal: str
-    ) -> Verdict:
+    async def _late_answers(self, seconds: float) -> list[str] | None:
+        """Wait for all answers; None when the time is over, or the worker must stop."""
+        if self._drain.is_set():
+            return None
+        answers: list[str] | None = None
+        with anyio.move_on_after(seconds) as self._waiting:
+            answers = [
+                prompts.late_answer(asked.ask, await self.asking.outcome(asked.question_id))
+                for asked in self.asking.left_open
+            ]
+        self._waiting = None
+        return answers
+
+    async def _save(self, agent: AgentCli, room: Room, desk: Desk, workspace: Workspace) -> bool:
+        """Save the attempt for another worker."""
+        files = (
+            agent.session_files(self._turn_of(agent, room, desk, ""), self._session_id)
+            if self._session_id is not None
+            else ()
+        )
+        return await self._parking.save(
+            agent=agent.name,
+            home=room.home,
+            session_id=self._session_id,
+            files=files,
+            workspace=workspace,
+            asked=self.asking.left_open,
+            usage=self._usage,
+        )
+
+    async def _turn(self, agent: AgentCli, room: Room, desk: Desk, prompt: str) -> Verdict:
+        """Run one turn of the agent."""
+        self.asking.begin_turn()
+        # The limits are the attempt's; what its earlier turns took is gone.
+        allowed = self._claim.time_limit_seconds or self._rules.task_seconds
+        limits = Limits(
+            idle_seconds=self._rules.silence_seconds,
+            wall_seconds=max(0.0, allowed - self._pulse.worked_seconds),
+        )
+        turn = self._turn_of(agent, room, desk, prompt)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._end_after_parking)
+            group.start_soon(self._end_when_draining)
+            verdict = await run_turn(agent, turn, self._hear, limits=limits, pulse=self._pulse)
+            group.cancel_scope.cancel()
+        self._count(verdict.usage)
+        return verdict
+
+    async def _end_after_parking(self) -> None:
+        """End an agent that goes on although it was told that nobody is there to answer."""
+        await self.asking.parked.wait()
+        await anyio.sleep(PARKED_SECONDS)
+        self._pulse.stop("stopped")
+
+    async def _end_when_draining(self) -> None:
+        """End the turn when the worker must stop; again, if the child was only just starting."""
+        await self._drain.wait()
+        while True:
+            self._pulse.stop("stopped")
+            await anyio.sleep(RESTOP_SECONDS)
+
+    def _turn_of(self, agent: AgentCli, room: Room, desk: Desk, prompt: str) -> Turn:
+        """Describe a turn for the adapter."""
         sandbox = Sandbox(room, path=self._environ.get("PATH", os.defpath))
         session = sandbox.build(
             Errand(
                 mission_id=self._claim.mission_id,
                 task_id=self._claim.task_id,
                 attempt=self._claim.attempt,
-                goal=goal.encode(),
+                goal=prompts.opening(self._claim).encode(),
                 desk=desk.card,
             )
         )
         approvals = self._rules.permissions == "ask" and agent.name == "claude"
-        turn = Turn(
+        return Turn(
             prompt=prompt,
             workspace=room.work,
             home=room.home,
@@ -215,15 +340,6 @@ class Session:
             rules=RULES,
             login_home=self._rules.login_home,
         )
-        # The limits are the attempt's; what its earlier turns took is gone.
-        allowed = self._claim.time_limit_seconds or self._rules.task_seconds
-        limits = Limits(
-            idle_seconds=self._rules.silence_seconds,
-            wall_seconds=max(0.0, allowed - self.pulse.worked_seconds),
-        )
-        verdict = await run_turn(agent, turn, self._hear, limits=limits, pulse=self.pulse)
-        self._count(verdict.usage)
-        return verdict
 
     async def _hear(self, event: AgentEvent) -> None:
         if isinstance(event, SessionStarted):
@@ -244,65 +360,11 @@ class Session:
             cost_usd=sum(costs) if costs else None,
         )
 
-    # The end ----------------------------------------------------------------------------------
-
-    async def _harvest(self, workspace: Workspace, verdict: Verdict) -> Attempt:
-        """Collect the work, also of a failed attempt: what was done must not be lost."""
-        message = f"{self._claim.title or self._claim.name}\n\nMission: {self._claim.mission_id}"
-        try:
-            harvest = await workspace.harvest(message, before_push=self._still_ours)
-        except WorkspaceFailed as failed:
-            return Attempt(completed=False, reason=_short(str(failed)), result=self._result(None))
-        bundle = None
-        if self._claim.leads and self._claim.repo is None:
-            bundle = await workspace.bundle()
-            if bundle is None and harvest.head != harvest.base:
-                reason = "the work is too large to be handed to the next task"
-                return Attempt(completed=False, reason=reason, result=self._result(harvest))
-        summary = _short(verdict.summary)
-        if harvest.push_error:
-            summary = _short(f"{summary}\n\n(push: {harvest.push_error})".strip())
-        return Attempt(
-            completed=verdict.ok,
-            summary=summary,
-            reason=_short(verdict.reason),
-            result=msgspec.structs.replace(self._result(harvest), summary=summary),
-            patch=harvest.patch.encode(),
-            bundle=bundle or b"",
-        )
-
     async def _still_ours(self) -> None:
         """Make sure of the lease; raises LeaseLost."""
         await self._store.patience.keep_trying("renew", self._lease.renew)
-
-    def _result(self, harvest: Harvest | None) -> Result:
-        result = Result(
-            cost_usd=self._usage.cost_usd,
-            input_tokens=self._usage.input_tokens,
-            output_tokens=self._usage.output_tokens,
-        )
-        if harvest is None:
-            return result
-        return msgspec.structs.replace(
-            result,
-            branch=harvest.branch,
-            base=harvest.base,
-            head=harvest.head,
-            pushed=harvest.pushed,
-            files_changed=harvest.files_changed,
-            patch_truncated=harvest.patch_truncated,
-        )
 
 
 def _network(environ: Mapping[str, str]) -> dict[str, str]:
     """Pick what the way to a git remote needs out of the worker's environment."""
     return {name: environ[name] for name in _NETWORK if name in environ}
-
-
-def _short(text: str) -> str:
-    """Bound a text from an agent, by bytes, at a character."""
-    text = redact(text)
-    raw = text.encode("utf-8", "replace")
-    if len(raw) <= SUMMARY_BYTES:
-        return raw.decode()
-    return raw[: SUMMARY_BYTES - 4].decode("utf-8", "ignore") + " …"

@@ -45,6 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     repo: str | None = None
     ref: str | None = None
     bundles: tuple[bytes, ...] = ()
+    base: str | None = None
+    """The commit the task began at, where it goes on from a checkpoint (the last bundle)."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,7 @@ class Workspace:
         self._remote: Remote | None = None
         self._fork: str | None = None  # where the mission left the remote's history
         self._base = ""
+        self._start = ""  # where the agent goes on: the base, or a checkpoint after it
         self._beside: list[str] = []  # branches with earlier work that conflicts
         self._seen = ""  # where the branch stood at the remote when we looked; "" = nowhere
 
@@ -109,7 +112,9 @@ class Workspace:
                 start = await self._fetch(self._remote)
             for number, bundle in enumerate(self._plan.bundles, 1):
                 start = await self._unbundle(number, bundle, start, notes)
-            self._base = start
+            self._start = self._base = start
+            if self._plan.base is not None:
+                self._base = await self._commit_of(self._plan.base) or start
             await self._open_work()
         except (GitError, ValueError) as error:
             raise WorkspaceFailed(str(error)) from None
@@ -133,6 +138,18 @@ class Workspace:
         if self._remote is not None and head != self._base:
             harvest = await self._push(self._remote, harvest, before_push)
         return msgspec.structs.replace(harvest, notes=tuple(notes))
+
+    async def pack(self, message: str, limit_bytes: int = BUNDLE_BYTES) -> tuple[str, bytes] | None:
+        """Commit what is there under `message`; returns the base and the work since as a bundle.
+
+        The bundle is empty where there is no work yet; None when it is larger than the limit.
+        """
+        head = await snapshot.gather(self._git, self._room, self._base, message, [])
+        await self._git.local("update-ref", f"refs/heads/{self.branch}", head)
+        if head in (self._base, self._fork):
+            return self._base, b""
+        packed = await self.bundle(limit_bytes)
+        return None if packed is None else (self._base, packed)
 
     async def bundle(self, limit_bytes: int = BUNDLE_BYTES) -> bytes | None:
         """Pack what the mission's branch has beyond the remote's history, after `harvest`.
@@ -237,7 +254,7 @@ class Workspace:
         return made.stdout.decode().strip()
 
     async def _open_work(self) -> None:
-        await self._git.local("update-ref", f"refs/heads/{self.branch}", self._base)
+        await self._git.local("update-ref", f"refs/heads/{self.branch}", self._start)
         await self._git.local(
             "clone", "--quiet", "--template=", "--branch", self.branch, "--",
             self._room.keep, self._room.work,

@@ -107,7 +107,7 @@ class Events:
     async def tail_logs(
         self, client: Client, positions: Mapping[str, str], *, block_ms: int
     ) -> list[tuple[str, LogLine]]:
-        """Block for the logs of several missions (id -> last seen line); says whose each line is."""
+        """Block for the logs of several missions (id -> last seen line); says whose a line is."""
         missions = {self._keys("mission_log", mission): mission for mission in positions}
         streams = {self._keys("mission_log", mission): id_ for mission, id_ in positions.items()}
         with store_errors():

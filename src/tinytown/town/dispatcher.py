@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import datetime
 from typing import Final
 
 import anyio
 
-from tinytown import clock
 from tinytown.models.event import Event
 from tinytown.store import Store
 from tinytown.town.hub import FellBehind, Hub
@@ -30,11 +30,10 @@ class Dispatcher:
 
     name = "dispatcher"
 
-    def __init__(self, store: Store, hub: Hub, *, lease_seconds: float) -> None:
+    def __init__(self, store: Store, hub: Hub) -> None:
         """Tick one town."""
         self._store = store
         self._hub = hub
-        self._lease_seconds = lease_seconds
         self._last_tick = 0.0
         self._wake_at = 0.0
         self._bell = anyio.Event()
@@ -87,11 +86,14 @@ class Dispatcher:
                     self._wake_at = 0.0
                     self._bell.set()
 
-    def _due_in(self, event: Event) -> float | None:
+    @staticmethod
+    def _due_in(event: Event) -> float | None:
         """Say in how many seconds the deadline that an event sets is due; None if it sets none."""
-        if event.type in {"task.started", "worker.started"}:
-            return self._lease_seconds
+        if (for_ms := event.data.get("lease_ms") or event.data.get("silence_ms")) is not None:
+            return float(for_ms) / 1000
         due_ms = event.data.get("expires_at_ms") or event.data.get("not_before_ms")
         if due_ms is None:
             return None
-        return float(due_ms) / 1000 - clock.unix_seconds()
+        # Both times are the Redis server's: this machine's clock does not matter.
+        told_at = datetime.fromisoformat(event.timestamp).timestamp()
+        return float(due_ms) / 1000 - told_at

@@ -87,7 +87,7 @@ task_to(task_id, task, 'running', 'worker', id, 'claimed_at', now, 'started_at',
 observe(worker.state == 'starting' and 'wake_cold' or 'wake_warm', now - tonumber(task.queued_at))
 worker_to(id, worker, 'busy', 'task', task_id)
 emit('task.started', task.mission, task_id,
-  cjson.encode({ name = task.name, worker = id, attempt = attempt }))
+  cjson.encode({ name = task.name, worker = id, attempt = attempt, lease_ms = lease_ms }))
 
 local mission = mission_of(task.mission)
 if mission.started_at == '' then

@@ -23,5 +23,6 @@ redis.call('HSET', K.worker(id), 'state', 'starting', 'pool', pools[1],
 redis.call('EXPIRE', K.worker(id), LIMIT.worker_ttl)
 count('agent_ms:boot', ARGV[4])
 gauge('workers:' .. pools[1] .. ':starting', 1)
-emit('worker.started', '', '', cjson.encode({ worker = id, pools = pools }))
+emit('worker.started', '', '', cjson.encode({ worker = id, pools = pools,
+  silence_ms = tonumber(ARGV[3]) }))
 return { 1, 'starting' }
