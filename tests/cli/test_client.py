@@ -10,7 +10,7 @@ import anyio.abc
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from tinytown.cli.client import TownClient
+from tinytown.cli.client import TownClient, on_this_machine
 from tinytown.cli.connection import Connection
 from tinytown.cli.failures import Failure, Refused, Unreachable
 from tinytown.models.endpoint import NewEndpoint
@@ -159,6 +159,19 @@ async def test_nobody_there_is_unreachable() -> None:
         with pytest.raises(Unreachable, match="connection refused") as refused:
             await town.get("/health")
     assert refused.value.exit_code == 5
+
+
+async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with line(OK) as (server, town):
+        await town.get("/health")
+    assert len(server.requests) == 1
+    assert on_this_machine("http://[::1]:8080")
+    assert on_this_machine("http://localhost:8080")
+    assert not on_this_machine("https://town.example")
 
 
 def told(*numbers: int, cut: bool = False) -> bytes:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -90,6 +92,8 @@ class TownClient:
             headers=headers,
             timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             follow_redirects=False,  # a key goes to the address it was given for, nowhere else
+            # A proxy of the environment would look for the town of this machine on its own.
+            trust_env=not on_this_machine(self.connection.url),
         )
         return self
 
@@ -266,6 +270,15 @@ class _Patience:
         await anyio.sleep(pause)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
         return True
+
+
+def on_this_machine(url: str) -> bool:
+    """Tell whether an address is loopback."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def jittered(seconds: float) -> float:
