@@ -3,43 +3,58 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 
 from tinytown.launch import Ended, Launcher, StartFailed
 from tinytown.launch.reconciler import Reconciler
+from tinytown.models.scaling import Demand, Signal, Start, signal
 from tinytown.town import Town
 
 MakeTown = Callable[..., Town]
+_NOTHING = signal(Demand(), least=0, most=5, now_ms=0)
+NO_SIGNAL = Signal(
+    **{name: getattr(_NOTHING, name) for name in _NOTHING.__struct_fields__},
+    version=1,
+    town="main",
+    generated_at="2026-11-22T21:00:00.123Z",
+    seq=0,
+    pools={},
+)
+"""For launchers that do not look at it."""
 
 
 class PaperLauncher:
     """Says yes to every start, unless told otherwise; a test says what became of each."""
 
     name = "paper"
+    outlived = True
 
     def __init__(self) -> None:
         self.started: list[str] = []
-        self.refuses = ""
+        self.starts: list[Start] = []
+        self.signals: list[Signal] = []
+        self.refuses: StartFailed | None = None
         self.closed = False
         self._tell, self._hear = anyio.create_memory_object_stream[Ended](math.inf)
 
-    async def start(self, pool: str) -> str:
-        if self.refuses:
-            self.started.append(f"refused {pool}")
-            raise StartFailed(self.refuses)
-        self.started.append(pool)
-        return str(len(self.started))
+    async def start(self, starts: Sequence[Start], signal: Signal) -> dict[str, StartFailed]:
+        self.signals.append(signal)
+        for start in starts:
+            self.started.append(f"refused {start.pool}" if self.refuses else start.pool)
+            self.starts.append(start)
+        return {start.id: self.refuses for start in starts} if self.refuses else {}
 
     async def ended(self) -> Ended:
         return await self._hear.receive()
 
-    def end(self, start: int, pool: str = "default", *, clean: bool, seconds: float = 0.1) -> None:
+    def end(self, number: int, *, clean: bool, seconds: float = 0.1) -> None:
         """Let the worker of a start (counted from 1) be gone."""
+        start = self.starts[number - 1]
         self._tell.send_nowait(
-            Ended(start=str(start), pool=pool, clean=clean, lived_seconds=seconds, reason="exit 1")
+            Ended(start=start, clean=clean, lived_seconds=seconds, reason="exit 1")
         )
 
     @asynccontextmanager

@@ -18,6 +18,7 @@ PREFIXES: Final = {
     "agent": "agt",
     "key": "key",
     "request": "req",
+    "start": "sta",
 }
 
 

@@ -21,14 +21,14 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def town_of(store: Store) -> MakeTown:
-    """Lend a way to make a town on the empty Redis: `town_of(max_workers=2)`."""
+    """Lend a way to make a town on the empty Redis: `town_of(max_workers=2)`, or `of=` a store."""
 
     async def fine(_: str) -> None:
         pass
 
-    def make(**rules: int) -> Town:
+    def make(*, of: Store = store, **rules: int) -> Town:
         return Town(
-            store,
+            of,
             rules=TownRules(**rules),
             vault=Vault(None, "main"),
             links=AnswerLinks(town="main", keys=["0123456789abcdef"]),

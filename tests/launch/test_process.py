@@ -10,8 +10,10 @@ import anyio
 import pytest
 
 from conftest import Eventually
-from paper import MakeTown, reconciling
-from tinytown.launch.process import process_launcher, worker_environment
+from paper import NO_SIGNAL, MakeTown, reconciling
+from tinytown.launch.environment import container_environment, worker_environment
+from tinytown.launch.process import process_launcher
+from tinytown.models.scaling import Start
 from tinytown.models.worker import WorkerState
 from tinytown.store import Store
 from towns import start
@@ -66,8 +68,7 @@ async def test_workers_are_gone_when_the_town_closes(
     async with process_launcher(
         environ, redis_url=redis_url, town="main", drain_seconds=5
     ) as launcher:
-        await launcher.start("default")
-        await launcher.start("gpu")
+        await launcher.start([Start("1", "default"), Start("2", "gpu")], NO_SIGNAL)
         pids = launcher.pids
 
         async def here() -> bool:
@@ -90,7 +91,7 @@ async def test_a_worker_that_will_not_go_is_killed(
     async with process_launcher(
         environ, redis_url=redis_url, town="main", drain_seconds=0.1
     ) as launcher:
-        await launcher.start("default")
+        await launcher.start([Start("1", "default")], NO_SIGNAL)
         (pid,) = launcher.pids
         os.kill(pid, signal.SIGSTOP)
     assert gone(pid)
@@ -104,10 +105,10 @@ async def test_a_worker_whose_settings_are_wrong_is_reported(
         async with process_launcher(
             environ, redis_url=redis_url, town="main", drain_seconds=1, log=log.fileno()
         ) as launcher:
-            name = await launcher.start("default")
+            await launcher.start([Start("1", "default")], NO_SIGNAL)
             with anyio.fail_after(15):
                 ended = await launcher.ended()
-    assert (ended.start, ended.pool, ended.clean) == (name, "default", False)
+    assert (ended.start, ended.clean) == (Start("1", "default"), False)
     assert ended.reason == "exit 2 (its settings)"
     assert "TINYTOWN_IDLE_SECONDS" in (tmp_path / "log").read_text()
 
@@ -116,7 +117,7 @@ def test_a_worker_gets_none_of_the_towns_secrets() -> None:
     environ = {
         "PATH": "/bin",
         "TINYTOWN_API_KEY": "a",
-        "TINYTOWN_SECRET_KEY": "b",
+        "TINYTOWN_SECRET_KEY": "opens what was parked",
         "TINYTOWN_PROBE_KEY": "c",
         "TINYTOWN_NOTIFY": "d",
         "FLY_API_TOKEN": "e",
@@ -130,5 +131,39 @@ def test_a_worker_gets_none_of_the_towns_secrets() -> None:
         "REDIS_URL": "unix:///s",
         "TINYTOWN_TOWN": "main",
         "TINYTOWN_POOL": "gpu",
+        "TINYTOWN_SECRET_KEY": "opens what was parked",
         "ANTHROPIC_API_KEY": "kept: it is the agent's",
+    }
+
+
+def test_a_worker_elsewhere_gets_only_what_is_named() -> None:
+    environ = {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "TINYTOWN_HOME": "/var/lib/town",
+        "TINYTOWN_API_KEY": "a",
+        "TINYTOWN_LAUNCHER_SECRET": "b",
+        "FLY_API_TOKEN": "c",
+        "TINYTOWN_AGENT": "codex",
+        "OPENAI_API_KEY": "kept: it is the agent's",
+        "https_proxy": "http://proxy:3128",
+        "MY_MIRROR": "named by the operator",
+        "NOT_NAMED": "d",
+        "TINYTOWN_MODEL": "",
+    }
+    built = container_environment(
+        environ,
+        redis_url="redis://r:6379",
+        town="main",
+        pool="gpu",
+        more=("MY_MIRROR", "FLY_API_TOKEN"),
+    )
+    assert built == {
+        "REDIS_URL": "redis://r:6379",
+        "TINYTOWN_TOWN": "main",
+        "TINYTOWN_POOL": "gpu",
+        "TINYTOWN_AGENT": "codex",
+        "OPENAI_API_KEY": "kept: it is the agent's",
+        "https_proxy": "http://proxy:3128",
+        "MY_MIRROR": "named by the operator",
     }

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator, Sequence
 
 import anyio
 import pytest
+from redis.asyncio import Redis
 
 from conftest import Eventually
 from paper import MakeTown, PaperLauncher, reconciling
-from tinytown.launch import reconciler
-from tinytown.launch.reconciler import Reservations
-from tinytown.store import Store
-from towns import ask, hand, settle, start
+from tinytown.launch import StartFailed, reconciler
+from tinytown.models.scaling import Signal, Start
+from tinytown.store import Limits, Store
+from towns import ask, hand, open_town, settle, start
 
 
 @pytest.fixture
 def paper() -> PaperLauncher:
     return PaperLauncher()
+
+
+@pytest.fixture
+async def impatient(redis_url: str) -> AsyncIterator[Store]:
+    """Lend a town whose promises lapse soon, and whose circuit opens at the third failure."""
+    limits = Limits(start_ms=300, start_pauses_ms=(50, 50, 30_000))
+    async with open_town(redis_url, limits=limits) as opened:
+        yield opened
 
 
 async def settled(store: Store) -> None:
@@ -128,39 +138,53 @@ async def test_a_worker_that_dies_on_its_way_gives_its_place_back(
     assert [line.__dict__["facts"]["reason"] for line in lines] == ["exit 1"]
 
 
-async def test_three_that_end_at_once_are_enough_for_now(
+async def test_starts_that_fail_in_a_row_are_tried_one_by_one_and_then_rarely(
     town_of: MakeTown,
-    store: Store,
+    impatient: Store,
     paper: PaperLauncher,
     eventually: Eventually,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tinytown.launch.backoff.PAUSES_SECONDS", (0.05, 0.05, 30.0))
-    async with reconciling(town_of(), paper.open()):
-        await start(store)
-        for number in (1, 2, 3):
-            await eventually(lambda number=number: len(paper.started) == number)
-            paper.end(number, clean=False)
-        await start(store)
-        await settled(store)
+    async with reconciling(town_of(of=impatient), paper.open()):
+        for _ in range(2):
+            await start(impatient)
+        await eventually(lambda: len(paper.started) == 2)
+        paper.end(1, clean=False)
+        paper.end(2, clean=False)
+        # Both are missing again, but after a failure only one is tried.
+        await eventually(lambda: len(paper.started) == 3)
+        await start(impatient)
+        await settled(impatient)
         assert len(paper.started) == 3
+        paper.end(3, clean=False)
+        await start(impatient)
+        await settled(impatient)
+        assert len(paper.started) == 3, "the circuit is open"
     failed = [record for record in caplog.records if record.getMessage() == "launch.failed"]
     assert [line.__dict__["facts"]["in_a_row"] for line in failed] == [1, 2, 3]
     assert failed[-1].levelno == logging.ERROR
+    (told_,) = [e for e in await impatient.events.after("0-0", limit=99) if e.type == "worker.lost"]
+    assert told_.data == {
+        "worker": None,
+        "pool": "default",
+        "launcher": "paper",
+        "failed_starts": 3,
+        "next_try_seconds": 30,
+        "reason": "3 starts in a row failed: exit 1",
+    }
 
 
 async def test_a_launcher_that_refuses_is_not_asked_in_a_loop(
     town_of: MakeTown, store: Store, paper: PaperLauncher, eventually: Eventually
 ) -> None:
-    paper.refuses = "no more processes"
+    paper.refuses = StartFailed("no more processes")
     async with reconciling(town_of(), paper.open()):
         await start(store)
         await eventually(lambda: len(paper.started) == 1)
         await start(store)
         await settled(store)
         assert paper.started == ["refused default"]
-        paper.refuses = ""
+        paper.refuses = None
         await eventually(lambda: paper.started[-1] == "default", within_seconds=5)
 
 
@@ -180,16 +204,16 @@ async def test_a_worker_that_goes_home_is_no_failure(
 
 async def test_a_start_that_never_comes_is_repeated_after_its_deadline(
     town_of: MakeTown,
-    store: Store,
+    impatient: Store,
     paper: PaperLauncher,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconciler, "START_DEADLINE_SECONDS", 0.3)
     monkeypatch.setattr(reconciler, "NET_SECONDS", 0.1)
-    async with reconciling(town_of(), paper.open()):
-        await start(store)
+    async with reconciling(town_of(of=impatient), paper.open()):
+        await start(impatient)
         await eventually(lambda: len(paper.started) == 2)
+    assert (await impatient.clockwork.counters())["worker_starts:paper:overdue"] == 1
 
 
 async def test_the_launcher_is_closed_with_the_town(
@@ -200,19 +224,66 @@ async def test_the_launcher_is_closed_with_the_town(
     assert paper.closed
 
 
-def test_an_arrival_settles_the_oldest_place_of_its_pool() -> None:
-    places = Reservations()
-    places.add("1", "default", now=0.0)
-    places.add("2", "gpu", now=0.0)
-    places.add("3", "default", now=5.0)
-    places.arrived("default")
-    assert (places.count("default"), places.count("gpu"), places.count()) == (1, 1, 2)
-    assert places.expire(now=30.0) == ["gpu"]
-    assert places.expire(now=35.0) == ["default"]
+async def test_a_town_at_rest_asks_redis_nothing(
+    town_of: MakeTown, store: Store, paper: PaperLauncher, eventually: Eventually, redis: Redis
+) -> None:
+    async with reconciling(town_of(), paper.open()):
+        await start(store)
+        await eventually(lambda: len(paper.started) == 1)
+        worker = await hand(store)
+        await settle(store, await worker.take())
+        await worker.leave()
+        await settled(store)
+        before = (await redis.info("stats"))["total_commands_processed"]
+        await anyio.sleep(1)
+        after = (await redis.info("stats"))["total_commands_processed"]
+    assert after - before == 1, "the looking itself, nothing else"
 
 
-def test_an_arrival_nobody_started_settles_nothing() -> None:
-    places = Reservations()
-    places.add("1", "gpu", now=0.0)
-    places.arrived("default")
-    assert places.count() == 1
+async def test_of_two_townhalls_one_starts_the_worker(
+    town_of: MakeTown, store: Store, eventually: Eventually
+) -> None:
+    one, two = PaperLauncher(), PaperLauncher()
+    async with reconciling(town_of(), one.open()), reconciling(town_of(), two.open()):
+        for count in range(1, 6):
+            await start(store)
+            await eventually(lambda count=count: len(one.started) + len(two.started) == count)
+        await settled(store)
+        assert len(one.started) + len(two.started) == 5
+
+
+async def test_a_launcher_that_breaks_keeps_its_promise_until_the_deadline(
+    town_of: MakeTown, store: Store, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(PaperLauncher):
+        async def start(self, starts: Sequence[Start], signal: Signal) -> dict[str, StartFailed]:
+            await super().start(starts, signal)
+            raise RuntimeError("nobody knows how far it came")
+
+    broken = Broken()
+    async with reconciling(town_of(), broken.open()):
+        await start(store)
+        await eventually(lambda: len(broken.started) == 1)
+        await settled(store)
+        assert (await town_of().scaling.signal()).workers.starting == 1
+    assert [r.getMessage() for r in caplog.records].count("launch.broken") == 1
+
+
+async def test_what_went_down_with_the_town_is_not_promised_any_more(
+    town_of: MakeTown, store: Store, paper: PaperLauncher, eventually: Eventually
+) -> None:
+    paper.outlived = False
+    async with reconciling(town_of(), paper.open()):
+        await start(store)
+        await eventually(lambda: len(paper.started) == 1)
+    assert (await town_of().scaling.signal()).start == 1
+
+
+async def test_the_launcher_hears_the_signal_it_should_serve(
+    town_of: MakeTown, store: Store, paper: PaperLauncher, eventually: Eventually
+) -> None:
+    for _ in range(3):
+        await start(store)
+    async with reconciling(town_of(max_workers=2), paper.open()):
+        await eventually(lambda: len(paper.started) == 2)
+    assert [(signal.start, signal.pools["default"].start) for signal in paper.signals] == [(2, 2)]

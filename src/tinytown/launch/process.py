@@ -7,39 +7,22 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from itertools import count
 from typing import Final
 
 import anyio
 import msgspec
 from anyio.abc import Process, TaskGroup
 
-from tinytown.launch import Ended, StartFailed
+from tinytown.launch import Ended, StartFailed, one_by_one
+from tinytown.launch.environment import worker_environment
+from tinytown.models.scaling import Signal, Start
 
 _log = logging.getLogger(__name__)
 
-# What the townhall may know and a worker need not: it neither answers for the town nor pushes.
-_NOT_FOR_WORKERS: Final = frozenset(
-    {
-        "TINYTOWN_API_KEY",
-        "TINYTOWN_SECRET_KEY",
-        "TINYTOWN_PROBE_KEY",
-        "TINYTOWN_NOTIFY",
-        "FLY_API_TOKEN",
-    }
-)
 _SLACK_SECONDS: Final = 5.0
 """A worker told to go has this long after its own drain time before it is killed."""
-
-
-def worker_environment(
-    environ: Mapping[str, str], *, redis_url: str, town: str, pool: str
-) -> dict[str, str]:
-    """Build the environment of a worker: the town's, without its secrets, for one pool."""
-    kept = {name: value for name, value in environ.items() if name not in _NOT_FOR_WORKERS}
-    return kept | {"REDIS_URL": redis_url, "TINYTOWN_TOWN": town, "TINYTOWN_POOL": pool}
 
 
 class Child(msgspec.Struct, frozen=True):
@@ -53,6 +36,7 @@ class ProcessLauncher:
     """Starts `tt agent` children and waits for each; made by `process_launcher`."""
 
     name = "process"
+    outlived = False
 
     def __init__(
         self,
@@ -64,7 +48,6 @@ class ProcessLauncher:
         self._group = group
         self._log = log
         self._environments = environments
-        self._numbers = count(1)
         self._children: dict[str, Child] = {}
         self._tell, self._hear = anyio.create_memory_object_stream[Ended](math.inf)
 
@@ -73,8 +56,11 @@ class ProcessLauncher:
         """The process ids of the workers that live."""
         return tuple(child.process.pid for child in self._children.values())
 
-    async def start(self, pool: str) -> str:
-        """Start one worker; raises StartFailed when the machine refuses."""
+    async def start(self, starts: Sequence[Start], signal: Signal) -> dict[str, StartFailed]:  # noqa: ARG002 (the seam's)
+        """Start workers; gives those that the machine refuses."""
+        return await one_by_one(self._start, starts)
+
+    async def _start(self, start: Start) -> None:
         begun = anyio.current_time()
         try:
             process = await anyio.open_process(
@@ -82,17 +68,15 @@ class ProcessLauncher:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
-                env=self._environments(pool),
+                env=self._environments(start.pool),
                 # A Ctrl-C in the terminal is for the town; it tells its workers in its own order.
                 start_new_session=True,
             )
         except OSError as error:
             raise StartFailed(f"cannot start a process: {error.strerror}") from error
-        name = f"{next(self._numbers)}-{process.pid}"
         # The shield lets a worker be waited for while the town closes.
-        child = self._children[name] = Child(process, anyio.CancelScope(shield=True))
-        self._group.start_soon(self._wait_for, name, child, pool, begun)
-        return name
+        child = self._children[start.id] = Child(process, anyio.CancelScope(shield=True))
+        self._group.start_soon(self._wait_for, start, child, begun)
 
     async def ended(self) -> Ended:
         """Wait for the next worker that is gone."""
@@ -116,18 +100,22 @@ class ProcessLauncher:
             self._tell.close()
             self._hear.close()
 
-    async def _wait_for(self, name: str, child: Child, pool: str, begun: float) -> None:
+    async def _wait_for(self, start: Start, child: Child, begun: float) -> None:
         with child.waiting:
             code = await child.process.wait()
             if child.process.stdin is not None:
                 await child.process.stdin.aclose()
-            del self._children[name]
+            del self._children[start.id]
             lived = anyio.current_time() - begun
-            facts = {"start": name, "pool": pool, "exit": code, "seconds": round(lived, 1)}
+            facts = {
+                "start": start.id,
+                "pool": start.pool,
+                "exit": code,
+                "seconds": round(lived, 1),
+            }
             _log.info("launch.ended", extra={"facts": facts})
             gone = Ended(
-                start=name,
-                pool=pool,
+                start=start,
                 clean=code == 0,
                 lived_seconds=lived,
                 reason="" if code == 0 else _reason(code),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -39,6 +41,13 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     oldest_waiting_ms: int | None = None
     next_due_ms: int | None = None
     workers: WorkerCounts = WorkerCounts()
+
+
+class Start(msgspec.Struct, frozen=True):
+    """One worker to be started: its pool, and the id that names the promise."""
+
+    id: str
+    pool: str
 
 
 class PoolSignal(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +184,24 @@ def share(demands: dict[str, Demand], *, most: int) -> dict[str, int]:
         places[pool] += more
         left -= more
     return places
+
+
+def missing(signal: Signal) -> list[str]:
+    """List the pools that miss a worker, once for each: who waits longest comes first."""
+    by_age = sorted(
+        signal.pools.items(), key=lambda item: (-(item[1].oldest_waiting_seconds or 0.0), item[0])
+    )
+    return [pool for pool, part in by_age for _ in range(part.start)]
+
+
+def only(signal: Signal, starts: Iterable[Start]) -> Signal:
+    """Say the signal with these starts and no others: what a webhook should begin now."""
+    counts = Counter(start.pool for start in starts)
+    pools = {
+        name: msgspec.structs.replace(part, start=counts[name])
+        for name, part in signal.pools.items()
+    }
+    return msgspec.structs.replace(signal, start=counts.total(), pools=pools)
 
 
 def _seconds_since(then_ms: int | None, now_ms: int) -> float | None:

@@ -1,12 +1,16 @@
-"""The clockwork's shelf: the tick, the demand, the counters, and whether Redis answers."""
+"""The clockwork's shelf: the tick, the demand, promised workers, the counters, a sign of life."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import msgspec
 
-from tinytown.models.scaling import Demand, WorkerCounts
+from tinytown.models.scaling import Demand, Start, WorkerCounts
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
+from tinytown.store.replies import DONE, NOT_YOURS
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
@@ -27,6 +31,30 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     seq: int
     pools: dict[str, Demand]
+    stamp: str
+    """Names this demand: `reserve_starts` promises nothing from one that has changed."""
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    """What a launcher may start, by the ids it proposed."""
+
+    granted: tuple[str, ...] = ()
+    overdue: tuple[str, ...] = ()
+    """Pools whose promised workers did not come; each counted as a failed start."""
+    wait_ms: int | None = None
+    """Milliseconds until asking again may help: a pool held back, or another launcher at work."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool's failed starts in a row, and for how long nothing is started for it."""
+
+    failures: int
+    held_ms: int
+
+
+# What became of a promised worker; one that came is counted `arrived` by its registration, one
+# that did not `overdue` (`tinytown_worker_starts_total`).
+StartResult = Literal["refused", "crashed", "gone"]
 
 
 class Clockwork:
@@ -45,7 +73,7 @@ class Clockwork:
 
     async def demand(self) -> Snapshot:
         """Count the demand of every pool; raises StoreUnavailable, never guesses."""
-        now, seq, flat = await self._scripts.run("read_demand")
+        now, seq, flat, stamp = await self._scripts.run("read_demand")
         pools: dict[str, Demand] = {}
         for index in range(0, len(flat), _ROW):
             pool, *row = flat[index : index + _ROW]
@@ -63,7 +91,54 @@ class Clockwork:
                     idle=idle, busy=busy, starting=starting, draining=draining, lost=lost
                 ),
             )
-        return Snapshot(now_ms=now, seq=seq, pools=pools)
+        return Snapshot(now_ms=now, seq=seq, pools=pools, stamp=stamp)
+
+    async def reserve_starts(
+        self, starts: Sequence[Start], *, stamp: str, launcher: str, token: str, lease_ms: int
+    ) -> Reserved | None:
+        """Promise workers in one step; None when the demand is not the stamp's any more.
+
+        Safe to repeat with the same starts: a reply that got lost is given again.
+        """
+        reply = await self._scripts.run(
+            "reserve_starts",
+            token=token,
+            lease_ms=lease_ms,
+            stamp=stamp,
+            launcher=launcher,
+            starts=[part for start in starts for part in (start.pool, start.id)],
+        )
+        if reply[0] == NOT_YOURS:
+            return Reserved(wait_ms=max(1, reply[1]))
+        if reply[0] != DONE:
+            return None
+        _, held_ms, granted, overdue = reply
+        return Reserved(granted=tuple(granted), overdue=tuple(overdue), wait_ms=held_ms or None)
+
+    async def end_start(
+        self,
+        start: Start,
+        *,
+        launcher: str,
+        result: StartResult,
+        failed: bool,
+        hold_ms: int = 0,
+        lived_ms: int = 0,
+        reason: str = "",
+    ) -> Row:
+        """Take a promise back; `failed` counts towards the circuit, `hold_ms` holds the pool."""
+        _, failures, held_ms = await self._scripts.run(
+            "end_start",
+            pool=start.pool,
+            launcher=launcher,
+            start=start.id,
+            result=result,
+            failed=int(failed),
+            hold_ms=hold_ms,
+            lived_ms=lived_ms,
+            reason=reason,
+        )
+        return Row(failures=failures, held_ms=held_ms)
 
     async def counters(self) -> dict[str, int]:
         """Read everything that only grows."""

@@ -1,7 +1,7 @@
 """Loads the Lua scripts and runs them by name; a script's header is its signature.
 
 Every script is the prelude (key builders from keys.py, the tables of moves from models/, the
-bounds below, then `_town.lua` and `_clock.lua`) followed by its own body. `run("settle_task",
+bounds below, then the shared texts of PRELUDE) followed by its own body. `run("settle_task",
 task=…, attempt=…)` takes exactly the names of the header's ARGV line, so a wrapper and its script
 cannot drift apart.
 """
@@ -23,7 +23,7 @@ from tinytown.store.keys import Keyring, lua_builders
 
 Argument = str | int | float | bytes
 
-PRELUDE: Final = ("_town", "_clock")
+PRELUDE: Final = ("_town", "_clock", "_demand")
 """The shared texts, in the order in which they build on each other."""
 
 TABLES: Final[dict[str, Moves[Any, Any]]] = {
@@ -76,6 +76,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds a worker's inbox outlives its last signal or renewal."""
     delivery_ttl: int = 7 * 86_400
     """Seconds a delivery can be read (house.md 4.4)."""
+    start_ms: int = 30_000
+    """How long a start counts as a worker to come (contract: `start_deadline`)."""
+    start_pauses_ms: tuple[int, ...] = (1_000, 2_000, 4_000, 8_000, 60_000)
+    """Pauses after failed starts in a row; the last one is the open circuit, a probe a minute.
+    Four may be bad luck; from the fifth on it is the machine or the settings, and costs money."""
+    forgiven_ms: int = 600_000
+    """Failures further apart than this, ten times the longest pause, are not in a row."""
+    starts_ttl: int = 86_400
+    """Seconds a lapsed promise is kept for the next launcher to count it."""
     buckets_ms: tuple[int, ...] = BUCKETS_MS
 
 

@@ -84,6 +84,7 @@ local lease_until = now + lease_ms
 redis.call('ZREM', K.waiting(task.pool), task_id)
 redis.call('ZADD', K.timers, lease_until, 'lease:' .. task_id)
 task_to(task_id, task, 'running', 'worker', id, 'claimed_at', now, 'started_at', now)
+if worker.state == 'starting' then starts_forgiven(worker.pool) end
 observe(worker.state == 'starting' and 'wake_cold' or 'wake_warm', now - tonumber(task.queued_at))
 worker_to(id, worker, 'busy', 'task', task_id)
 emit('task.started', task.mission, task_id,
