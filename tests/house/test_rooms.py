@@ -22,6 +22,7 @@ HEAVY = {
     "prometheus_client",
     "click",
     "rich",
+    "cryptography.hazmat",
     "uvloop",
     "structlog",
     "tinytown.http",

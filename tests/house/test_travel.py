@@ -85,9 +85,12 @@ def test_a_worker_installs_only_what_it_needs() -> None:
     assert sorted(requirements(PINS["worker"])) == [
         "anyio",
         "async-timeout",
+        "cffi",
+        "cryptography",
         "hiredis",
         "idna",
         "msgspec",
+        "pycparser",
         "redis",
         "typing-extensions",
     ]
