@@ -3,6 +3,7 @@
 -- ARGV: now, key, digest, record (JSON)
 -- Returns: {1}
 -- Events: none
+
 -- Made again under its id (its first reply was lost): the secret nobody has seen opens nothing.
 local known = redis.call('HGET', K.keys, ARGV[2])
 if known then redis.call('HDEL', K.keys_by_digest, cjson.decode(known).digest) end
