@@ -72,6 +72,8 @@ async def test_the_machines_own_settings_do_not_change_the_demo(home: Laptop) ->
         TINYTOWN_AGENT="claude",
         TINYTOWN_PUBLIC_URL="https://elsewhere.example",
         TINYTOWN_MAX_WORKERS="0",
+        HTTP_PROXY="http://127.0.0.1:9",
+        http_proxy="http://127.0.0.1:9",
     )
     with anyio.fail_after(90):
         assert "✓ the worker is home" in (await busy("demo")).out

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import email.utils
+import ipaddress
 import json
 import os
 import socket
@@ -239,11 +240,21 @@ class Courier:
             prepared,
             stream=True,
             timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
-            proxies=requests.utils.get_environ_proxies(url),
+            proxies=_proxies(url),
         )
         _read(reply)
         exchange.saw_reply(reply)
         return reply
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """Find the environment's proxies; one would look for this machine's own addresses on itself."""
+    host = (urllib3.util.parse_url(url).host or "").strip("[]")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return {} if loopback else requests.utils.get_environ_proxies(url)
 
 
 def _ask_egress(exchange: Exchange, url: str) -> None:
