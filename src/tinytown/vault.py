@@ -1,4 +1,4 @@
-"""Seals secrets at rest with the operator's secret key (AES-256-GCM, key by HKDF-SHA256).
+"""Seals secrets at rest with the operator's secret key: XChaCha20-Poly1305, key by HKDF-SHA256.
 
 Without a secret key nothing is sealed: the key would have to lie beside what it protects.
 Sealed text starts with `sealed:`; both forms can be read, so that a key may be introduced later.
@@ -7,13 +7,12 @@ Sealed text starts with `sealed:`; both forms can be read, so that a key may be 
 from __future__ import annotations
 
 import base64
-import secrets
+import hmac
 from typing import Final
 
 from tinytown.errors import Unavailable
 
 _MARK: Final = "sealed:"
-_NONCE_BYTES: Final = 12
 
 
 class Vault:
@@ -46,27 +45,24 @@ class Vault:
         return self._decrypt(raw.removeprefix(mark)) if raw.startswith(mark) else raw
 
     def _encrypt(self, raw: bytes) -> bytes:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from nacl.secret import Aead
 
         assert self._key is not None  # noqa: S101 - the callers have looked
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + AESGCM(self._key).encrypt(nonce, raw, self._town)
+        return bytes(Aead(self._key).encrypt(raw, self._town))
 
     def _decrypt(self, raw: bytes) -> bytes:
         if self._key is None:
             raise Unavailable("a stored secret is sealed: TINYTOWN_SECRET_KEY is not set")
-        from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from nacl.exceptions import CryptoError
+        from nacl.secret import Aead
 
         try:
-            return AESGCM(self._key).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], self._town)
-        except (InvalidTag, ValueError):
+            return bytes(Aead(self._key).decrypt(raw, self._town))
+        except (CryptoError, ValueError):
             detail = "a stored secret was sealed with another TINYTOWN_SECRET_KEY, or is damaged"
             raise Unavailable(detail) from None
 
     def _derive(self, secret_key: str) -> bytes:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-        kdf = HKDF(hashes.SHA256(), length=32, salt=self._town, info=b"tinytown vault v1")
-        return kdf.derive(secret_key.encode())
+        # HKDF-SHA256 (RFC 5869), one block: extract with the town as salt, then expand.
+        extracted = hmac.digest(self._town, secret_key.encode(), "sha256")
+        return hmac.digest(extracted, b"tinytown vault v1\x01", "sha256")
