@@ -26,6 +26,7 @@ import msgspec
 import tinytown
 from tinytown import logs, settings
 from tinytown.embedded import EmbeddedError, EmbeddedServer, Quarters
+from tinytown.errors import Invalid, StoreUnavailable
 from tinytown.http import Door
 from tinytown.http.endpoints import Post, Trial
 from tinytown.http.listener import CannotListen, Listener
@@ -140,7 +141,7 @@ async def running_townhall(
             address=listener.address,
             first_key=await town.keys.first_key(),
         )
-        await town.endpoints.add_from_settings(config.notify)
+        await _add_phones(town, config)
         dispatcher = Dispatcher(store, town.hub)
         writer = Writer(public_url=config.public_url or hall.address, links=links)
         notifier = Notifier(store, vault=vault, writer=writer, sink=sink)
@@ -168,6 +169,16 @@ async def running_townhall(
                     door.close()
                 guests.cancel_scope.cancel()
             group.cancel_scope.cancel()
+
+
+async def _add_phones(town: Town, config: Settings) -> None:
+    """Make sure that the phones of TINYTOWN_NOTIFY are there; raises SettingsError."""
+    for place, url in enumerate(config.notify, start=1):
+        try:
+            # Stored where it belongs it is no setting any more: plain text again.
+            await town.endpoints.add_from_settings((str(url),))
+        except Invalid as error:
+            raise SettingsError(f"TINYTOWN_NOTIFY entry {place}: {error.detail}") from None
 
 
 def _trial(notifier: Notifier) -> Callable[[str], Awaitable[Trial]]:
@@ -267,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except (SettingsError, _Misused) as error:
         return _last_word(error, 2)
-    except CannotConnect as error:
+    except (CannotConnect, StoreUnavailable) as error:
         return _last_word(error, 5)
     except (CannotListen, EmbeddedError) as error:
         return _last_word(error, 1)

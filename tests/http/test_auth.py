@@ -85,7 +85,7 @@ async def test_a_route_that_says_nothing_is_shut_even_for_admins(store: Store) -
 async def test_what_is_no_bearer_key_is_nothing(hall: Hall, header: str) -> None:
     async with hall.client(None) as client:
         reply = await client.get(
-            "/v1/missions", headers={"Authorization": header.encode("latin-1")}
+            "/v1/missions", headers={b"Authorization": header.encode("latin-1")}
         )
         assert reply.status_code == 401
 
