@@ -4,7 +4,7 @@
 -- Returns: {1, next} the number of the next line · {-2} lease lost · {-1} unknown task
 -- Events: none (the log is its own stream)
 local id, attempt, first = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local task = some(K.task(id), 'mission', 'state', 'attempt', 'logged')
+local task = some(K.task(id), 'mission', 'state', 'attempt', 'logged', 'parked')
 if task.state == '' then return { -1 } end
 if not lease_is(task, attempt) then return { -2 } end
 -- `logged` is "<attempt>:<next line>": a repeated call adds nothing twice.
