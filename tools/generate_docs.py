@@ -113,7 +113,7 @@ def expected(kind: Any) -> str:
         case msgspec.inspect.VarTupleType():
             return "A list"
         case msgspec.inspect.StrType() | msgspec.inspect.CustomType():
-            return "A directory" if "Path" in str(kind) else "Text"
+            return "A path" if "Path" in str(kind) else "Text"
         case _:
             message = f"no words for the type {info!r}"
             raise TypeError(message)

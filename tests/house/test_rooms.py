@@ -22,7 +22,7 @@ HEAVY = {
     "prometheus_client",
     "click",
     "rich",
-    "cryptography.hazmat",
+    "nacl",
     "uvloop",
     "structlog",
     "tinytown.http",

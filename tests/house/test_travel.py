@@ -86,11 +86,11 @@ def test_a_worker_installs_only_what_it_needs() -> None:
         "anyio",
         "async-timeout",
         "cffi",
-        "cryptography",
         "hiredis",
         "idna",
         "msgspec",
         "pycparser",
+        "pynacl",
         "redis",
         "typing-extensions",
     ]
