@@ -149,23 +149,20 @@ async def test_workers_do_not_outlive_a_town_that_was_killed(
     log = tmp_path / "log"
     async with town(home, log) as up:
         mission = (await home("mission", "start", "ask me")).out.strip()
-        await eventually(lambda: up.workers, "a worker", within_seconds=15)
-        workers = up.workers
-        up.process.send_signal(signal.SIGKILL)
-        await up.process.wait()
-        await eventually(
-            lambda: not living(workers),
-            "the workers go",
-            within_seconds=20,
-        )
-    async with town(home, log):
 
         async def asked() -> bool:
             return bool((await home("questions", "--json")).json["items"])
 
-        await eventually(asked, "the question", within_seconds=30)
+        await eventually(asked, "the question", within_seconds=20)
+        workers = up.workers
+        assert len(workers) == 1
+        up.process.send_signal(signal.SIGKILL)
+        await up.process.wait()
+        await eventually(lambda: not living(workers), "the workers go", within_seconds=20)
+    async with town(home, log):
         await home("answer", "last", "yes")
-        await home("mission", "watch", mission)
+        said = await home("mission", "watch", mission)
+        assert said.out.splitlines()[-1].startswith(f"{mission} completed")
 
 
 async def test_a_town_that_cannot_open_says_why_in_one_line(home: Laptop) -> None:

@@ -59,7 +59,7 @@ events_option = click.option(
 @endpoint.command(
     cls=Example,
     example="""
-    tt endpoint add ntfy://ntfy.sh/a-topic-nobody-guesses --name phone
+    tt endpoint add ntfys://a-topic-nobody-guesses --name phone
     tt endpoint add "pover://user@token" --events question.asked,mission.*
     """,
 )

@@ -168,7 +168,7 @@ def greeting(hall: Townhall, *, agent_found: bool, before: str | None) -> list[s
     lines.append(f"  `tt` on this machine talks to it ({file}). In another terminal:")
     lines.append('    tt mission start "Say hello in hello.txt" --watch')
     if not config.notify:
-        lines.append("    tt endpoint add ntfy://ntfy.sh/a-topic-nobody-guesses")
+        lines.append("    tt endpoint add ntfys://a-topic-nobody-guesses")
     if before not in {None, hall.address}:
         lines += ["", f"  It talked to {before} before; `tt connect {before}` goes back."]
     if not agent_found:
