@@ -11,6 +11,7 @@ from tinytown.models.delivery import Attempt
 from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.event import Event
 from tinytown.models.key import digest
+from tinytown.models.scaling import Start
 from tinytown.store import Store
 from tinytown.store.access import Reply, StoredKey
 from tinytown.store.workers import Card
@@ -67,8 +68,15 @@ async def every_script(store: Store) -> dict[str, Call]:
     await store.access.put_key(key)
     await store.access.begin("me", "old", body_digest="d", reserved_id="one")
     reply = Reply(status=200, body=msgspec.Raw(b"{}"))
-    queued = waiting.tasks[0].id
-    assert queued
+    begun = Start(pool="default", id="begun")
+
+    async def reserve() -> object:
+        stamp = (await store.clockwork.demand()).stamp
+        reserved = await store.clockwork.reserve_starts(
+            [begun], stamp=stamp, launcher="process", token="me", lease_ms=1000
+        )
+        assert reserved is not None
+        return reserved
 
     return {
         "start_mission": lambda: start(store),
@@ -119,5 +127,9 @@ async def every_script(store: Store) -> dict[str, Call]:
         "finish_request": lambda: store.access.finish("me", "old", reply),
         "read_demand": store.clockwork.demand,
         "read_missions": lambda: store.missions.read(working.mission_id),
+        "reserve_starts": reserve,
+        "end_start": lambda: store.clockwork.end_start(
+            begun, launcher="process", result="crashed", failed=True, hold_ms=5
+        ),
         "tick": store.clockwork.tick,
     }

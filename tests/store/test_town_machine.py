@@ -38,7 +38,7 @@ GRAPHS: tuple[dict[str, list[str]], ...] = (
 )
 FOLLOWS = reachable_states()
 T = TypeVar("T")
-ENDED = {"missions": set(mission.ENDED), "tasks": set(task.ENDED)}
+ENDED: dict[str, set[str]] = {"missions": set(mission.ENDED), "tasks": set(task.ENDED)}
 pick = st.integers(0, 5)
 """Which of several, counted from the latest: old ones are mostly over."""
 
@@ -307,7 +307,7 @@ class TownMachine(RuleBasedStateMachine):
             return
         if noun == "workers" and after == "starting":
             assert before in {"stopped", "lost"}, f"{id_} registered anew while {before}"
-        elif before in ENDED.get(noun, ()):
+        elif before in ENDED.get(noun, set()):
             assert self.last_rule == "retry", f"{id_} left {before}"
         elif self.last_rule != "retry":
             assert after in FOLLOWS[noun].get(before, set()), f"{id_}: {before} to {after}"
@@ -345,4 +345,4 @@ def test_a_town_keeps_its_books_whatever_happens(shared_redis: RedisServer) -> N
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(TownMachine, settings=how)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(TownMachine, settings=how)

@@ -85,7 +85,7 @@ KEYS: Final = (
     Key("draining", "draining", "set", "permanent", "drain_worker, leave_worker, tick",
         "workers that take nothing new but are still there"),
     Key("starts", "starts", "zset", "expires", "reserve_starts, register_worker, end_start",
-        "workers promised by a launcher and not here yet, `pool:launcher:start`, by their deadline"),
+        "workers promised and not here yet, `pool:launcher:start`, by their deadline"),
     Key("launches", "launches", "hash", "permanent", "reserve_starts, end_start, claim_task",
         "failed starts in a row per pool, and until when it is held back; bounded by the pools"),
     Key("launcher_lease", "lease:launcher", "string", "expires", "reserve_starts",
@@ -148,17 +148,18 @@ class Keyring:
         return None
 
 
-def lua_builders() -> str:
-    """Write the table as Lua: `K.events` is a key, `K.task(id)` builds one."""
-    lines = ["local K = {}"]
+def lua_builders() -> dict[str, str]:
+    """Write the table as Lua, line by name: `K.events` is a key, `K.task(id)` builds one."""
+    lines = {}
     for key in KEYS:
         if not key.arguments:
-            lines.append(f"K.{key.name} = P .. '{key.pattern}'")
+            lines[key.name] = f"K.{key.name} = P .. '{key.pattern}'"
             continue
         names = ", ".join(key.arguments)
         pieces = re.split(r"<(\w+)>", key.pattern)
         parts = [
             piece if index % 2 else f"'{piece}'" for index, piece in enumerate(pieces) if piece
         ]
-        lines.append(f"K.{key.name} = function({names}) return P .. {' .. '.join(parts)} end")
-    return "\n".join(lines)
+        call = f"return P .. {' .. '.join(parts)}"
+        lines[key.name] = f"K.{key.name} = function({names}) {call} end"
+    return lines

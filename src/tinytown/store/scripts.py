@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from tinytown.models import delivery, endpoint, mission, question, task, worker
 from tinytown.models.moves import Moves
+from tinytown.store.assembly import assemble
 from tinytown.store.client import Script
 from tinytown.store.keys import Keyring, lua_builders
 
@@ -99,17 +100,13 @@ def _lua_value(value: Any) -> str:
     return str(value)
 
 
-def _lua_tables() -> str:
-    """Write MOVES: which states each move of each noun may leave."""
-    lines = ["local MOVES = {"]
-    for noun, moves in TABLES.items():
-        rows = []
-        for move, (sources, _) in moves.items():
-            states = ", ".join(f"{state} = true" for state in sorted(sources))
-            rows.append(f"{move} = {{ {states} }}")
-        lines.append(f"  {noun} = {{ {', '.join(rows)} }},")
-    lines.append("}")
-    return "\n".join(lines)
+def _lua_table(moves: Moves[Any, Any]) -> str:
+    """Write which states each move of a noun may leave."""
+    rows = []
+    for move, (sources, _) in moves.items():
+        states = ", ".join(f"{state} = true" for state in sorted(sources))
+        rows.append(f"{move} = {{ {states} }}")
+    return f"{{ {', '.join(rows)} }}"
 
 
 def parse_arguments(source: str) -> tuple[str, ...]:
@@ -159,19 +156,10 @@ class Scripts:
         self._events = keys("events")
         texts = sources()
         shared = [texts.pop(name) for name in PRELUDE]
-        bounds = ", ".join(
-            f"{name} = {_lua_value(value)}"
-            for name, value in msgspec.structs.asdict(limits).items()
-        )
-        prelude = "\n".join(
-            (
-                "local P = string.sub(KEYS[1], 1, -7)",
-                lua_builders(),
-                _lua_tables(),
-                f"local LIMIT = {{ {bounds} }}",
-                *shared,
-            )
-        )
+        moves = {noun: _lua_table(table) for noun, table in TABLES.items()}
+        bounds = {
+            name: _lua_value(value) for name, value in msgspec.structs.asdict(limits).items()
+        }
         self._scripts: dict[str, Script] = {}
         self._arguments: dict[str, tuple[str, ...]] = {}
         for name, body in texts.items():
@@ -180,7 +168,8 @@ class Scripts:
             # `allow-oom`: a full Redis must be able to finish what it has.
             flags = parse_flags(body)
             shebang = f"#!lua flags={flags}" if flags else "#!lua"
-            self._scripts[name] = Script(f"{shebang}\n{prelude}\n{body}", name=name)
+            text = assemble(body, shared=shared, keys=lua_builders(), moves=moves, bounds=bounds)
+            self._scripts[name] = Script(f"{shebang}\n{text}\n", name=name)
             self._arguments[name] = parse_arguments(body)
 
     async def run(self, name: str, **values: Any) -> Any:

@@ -17,17 +17,29 @@ local function fields(key)
 end
 
 local function some(key, ...)
-  local values = redis.call('HMGET', key, ...)
-  local record = {}
-  for i, name in ipairs({...}) do record[name] = values[i] or '' end
+  local record = redis.call('HMGET', key, ...)
+  for i = 1, #record do record[select(i, ...)], record[i] = record[i] or '', nil end
   return record
 end
 
 local function allowed(noun, move, state) return MOVES[noun][move][state] == true end
 
-local function count(name, by) redis.call('HINCRBY', K.counters, name, by or 1) end
+-- What is counted is written once, when the script is done (store/assembly.py): a task that passes
+-- through a state in one breath costs nothing, and a name counted twice one command.
+local counted, gauged = {}, {}
 
-local function gauge(name, by) redis.call('HINCRBY', K.gauges, name, by) end
+local function count(name, by) counted[name] = (counted[name] or 0) + (by or 1) end
+
+local function gauge(name, by) gauged[name] = (gauged[name] or 0) + by end
+
+local function write_books()
+  for name, by in pairs(counted) do
+    if by ~= 0 then redis.call('HINCRBY', K.counters, name, by) end
+  end
+  for name, by in pairs(gauged) do
+    if by ~= 0 then redis.call('HINCRBY', K.gauges, name, by) end
+  end
+end
 
 -- A histogram in milliseconds: one counter per bucket and one for the sum.
 local function observe(name, ms)
@@ -41,12 +53,14 @@ local function observe(name, ms)
 end
 
 -- Every change of state is told here, in the same breath. Returns the event's stream id.
+local at = string.format('%.0f', now)
+
 local function emit(kind, mission, task, data)
   local id = redis.call('XADD', K.events, 'MAXLEN', '~', LIMIT.events, '*', 'type', kind,
-    'at', now, 'mission', mission, 'task', task, 'data', data)
+    'at', at, 'mission', mission, 'task', task, 'data', data)
   if mission ~= '' then
     redis.call('XADD', K.mission_events(mission), 'MAXLEN', '~', LIMIT.mission_events, id,
-      'type', kind, 'at', now, 'task', task, 'data', data)
+      'type', kind, 'at', at, 'task', task, 'data', data)
   end
   count('events:' .. kind)
   gauge('seq', 1)
@@ -71,7 +85,7 @@ end
 local function worker_to(id, worker, to, ...)
   local kind = SPENT[worker.state]
   if kind then count('agent_ms:' .. kind, math.max(0, now - tonumber(worker.since))) end
-  redis.call('HSET', K.worker(id), 'state', to, 'since', now, ...)
+  redis.call('HSET', K.worker(id), 'state', to, 'since', at, ...)
   gauge('workers:' .. worker.pool .. ':' .. worker.state, -1)
   gauge('workers:' .. worker.pool .. ':' .. to, 1)
   worker.state = to
@@ -116,7 +130,6 @@ local function expire_mission(id)
     redis.call('PEXPIRE', K.task(task), ttl)
     redis.call('PEXPIRE', K.task_patch(task), ttl)
     redis.call('PEXPIRE', K.task_bundle(task), ttl)
-    redis.call('PEXPIRE', K.task_checkpoint(task), ttl)
     redis.call('PEXPIRE', K.task_asked(task), ttl)
   end
   for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
@@ -153,7 +166,7 @@ local function follow_tasks(id, mission, facts)
   elseif mission.started_at ~= '' then to = 'running' end
   local from = mission.state
   if from == to then return end
-  mission_to(id, mission, to)
+  mission_to(id, mission, to, 'started_at', mission.started_at)
   local kind = 'mission.started'
   if to == 'blocked' then kind = 'mission.blocked'
   elseif from == 'blocked' then kind = 'mission.unblocked' end
@@ -172,7 +185,7 @@ end
 local function task_of(id)
   return some(K.task(id), 'mission', 'name', 'state', 'attempt', 'losses', 'max_attempts', 'pool',
     'priority', 'dependents', 'deps', 'deferred', 'entry', 'worker', 'questions', 'queued_at',
-    'claimed_at', 'parked')
+    'claimed_at', 'parked', 'checkpoint')
 end
 
 local function task_to(id, task, to, ...)
@@ -221,10 +234,13 @@ end
 
 local function leave_docket(id, task)
   local stream = K.docket(task.pool, task.priority)
-  redis.call('XACK', stream, 'workers', task.entry)
   redis.call('XDEL', stream, task.entry)
-  redis.call('ZREM', K.waiting(task.pool), id)
-  redis.call('ZREM', K.timers, 'lease:' .. id)
+  if task.state == 'queued' then
+    redis.call('ZREM', K.waiting(task.pool), id)
+  else
+    redis.call('XACK', stream, 'workers', task.entry)
+    redis.call('ZREM', K.timers, 'lease:' .. id)
+  end
 end
 
 -- A parked task is blocked without a worker: nobody holds its lease.
@@ -313,7 +329,7 @@ local function end_task(id, task, mission, to, ...)
   undefer(id, task)
   withdraw_questions(id)
   free_worker(task.worker, id)
-  redis.call('UNLINK', K.task_checkpoint(id))
+  if (tonumber(task.checkpoint) or 0) > 0 then redis.call('UNLINK', K.task_checkpoint(id)) end
   task_to(id, task, to, 'finished_at', now, 'parked', '0', 'checkpoint', '0', ...)
   bump(task.mission, mission, 'open', -1)
   if to == 'failed' or to == 'dead' then bump(task.mission, mission, 'failed', 1) end

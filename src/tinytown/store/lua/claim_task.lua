@@ -51,12 +51,13 @@ local function take(stream)
   end
 end
 
-local task_id, task
+local busy_pools, task_id, task = {}, nil, nil
+for i = 5, #ARGV do
+  if redis.call('ZCARD', K.waiting(ARGV[i])) > 0 then busy_pools[#busy_pools + 1] = ARGV[i] end
+end
 for _, priority in ipairs({ 'high', 'normal', 'low' }) do
-  for i = 5, #ARGV do
-    if not task_id and redis.call('ZCARD', K.waiting(ARGV[i])) > 0 then
-      task_id, task = take(K.docket(ARGV[i], priority))
-    end
+  for _, pool in ipairs(busy_pools) do
+    if not task_id then task_id, task = take(K.docket(pool, priority)) end
   end
 end
 
@@ -79,11 +80,12 @@ if not task_id then
   return { 3, tonumber(first[2] or 0), streams }
 end
 
-local attempt = redis.call('HINCRBY', K.task(task_id), 'attempt', 1)
+local attempt = tonumber(task.attempt) + 1
 local lease_until = now + lease_ms
 redis.call('ZREM', K.waiting(task.pool), task_id)
 redis.call('ZADD', K.timers, lease_until, 'lease:' .. task_id)
-task_to(task_id, task, 'running', 'worker', id, 'claimed_at', now, 'started_at', now)
+task_to(task_id, task, 'running', 'attempt', attempt, 'worker', id, 'claimed_at', at,
+  'started_at', at)
 if worker.state == 'starting' then starts_forgiven(worker.pool) end
 observe(worker.state == 'starting' and 'wake_cold' or 'wake_warm', now - tonumber(task.queued_at))
 worker_to(id, worker, 'busy', 'task', task_id)
@@ -91,9 +93,6 @@ emit('task.started', task.mission, task_id,
   cjson.encode({ name = task.name, worker = id, attempt = attempt, lease_ms = lease_ms }))
 
 local mission = mission_of(task.mission)
-if mission.started_at == '' then
-  redis.call('HSET', K.mission(task.mission), 'started_at', now)
-  mission.started_at = tostring(now)
-end
+if mission.started_at == '' then mission.started_at = at end
 follow_tasks(task.mission, mission, {})
 return claimed(task_id, task.mission, attempt, lease_until)

@@ -30,8 +30,6 @@ if outcome == 'failed' then
   facts.reason = reason
   if #dropped > 0 then facts.canceled = dropped end
   redis.call('HSET', K.mission(task.mission), 'reason', reason)
-else
-  redis.call('HSET', K.mission(task.mission), 'result_task', id)
 end
 emit('task.' .. outcome, task.mission, id, cjson.encode(facts))
 

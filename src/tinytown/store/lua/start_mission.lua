@@ -22,7 +22,7 @@ local facts = { title = title, state = 'queued', tasks = #tasks }
 if tonumber(not_before) > now then facts.not_before_ms = tonumber(not_before) end
 emit('mission.created', id, '', cjson.encode(facts))
 
-local mission = mission_of(id)
+local mission = { paused = '0', not_before = not_before }
 for position, task in ipairs(tasks) do
   redis.call('HSET', K.task(task.id), 'mission', id, 'name', task.name, 'state', 'pending',
     'pool', task.pool, 'agent', task.agent, 'priority', priority,
@@ -33,7 +33,8 @@ for position, task in ipairs(tasks) do
   redis.call('SADD', K.pools, task.pool)
   gauge('tasks:' .. task.pool .. ':pending', 1)
   if task.deps == 0 then
-    make_ready(task.id, task_of(task.id), mission, 'task.queued', {})
+    make_ready(task.id, { mission = id, name = task.name, state = 'pending', pool = task.pool,
+      priority = priority }, mission, 'task.queued', {})
   end
 end
 return { 1 }
