@@ -133,7 +133,9 @@ async def test_an_answer_goes_on_in_the_same_session(
     mission = await start(store)
     question = await asked()
     blocked = await store.missions.read(mission.id)
-    assert (blocked.state, blocked.question.id) == (MissionState.BLOCKED, question.id)
+    assert blocked.state is MissionState.BLOCKED
+    assert blocked.question is not None
+    assert blocked.question.id == question.id
     await store.questions.answer(question.id, "blue", by="ada", via="api")
     mission = await ended(mission)
     assert mission.result.summary.startswith("it is blue by ")
@@ -206,6 +208,7 @@ async def test_a_frozen_worker_wakes_up_to_a_lost_lease_and_writes_nothing(
     ghost.send(signal.SIGCONT)
     await eventually(lambda: "lease.lost" in ghost.log or '"lost"' in ghost.log, "the ghost to see")
     mission = await store.missions.read(mission.id)
+    assert mission.result is not None
     assert mission.result.summary == "alive"
     assert (await told(store)).count("task.completed") == 1
     assert ghost.alive
@@ -301,7 +304,7 @@ async def test_a_repository_is_cloned_and_the_branch_pushed(
     ],
 )
 async def test_what_cannot_start_fails_with_the_reason(
-    store: Store, crew: Workers, ended: Any, spec: dict[str, str], reason: str
+    store: Store, crew: Workers, ended: Any, spec: dict[str, Any], reason: str
 ) -> None:
     crew.start("true")
     mission = await ended(await start(store, **spec))
