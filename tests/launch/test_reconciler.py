@@ -235,7 +235,7 @@ async def test_a_town_at_rest_asks_redis_nothing(
         await worker.leave()
         await settled(store)
         before = (await redis.info("stats"))["total_commands_processed"]
-        await anyio.sleep(1)
+        await anyio.sleep(1)  # a second in which nothing may be sent
         after = (await redis.info("stats"))["total_commands_processed"]
     assert after - before == 1, "the looking itself, nothing else"
 
