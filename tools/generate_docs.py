@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from tinytown import errors, settings
-from tinytown.http import Door, reference
+from tinytown.http import Door, describing
 from tinytown.http.endpoints import Post
 from tinytown.models import delivery, endpoint, mission, question, task, worker
 from tinytown.models.event import TYPES
@@ -214,8 +214,8 @@ def arrows(states: Sequence[StrEnum], moves: Moves[Any, Any]) -> Iterator[str]:
 
 def openapi_document() -> str:
     """Describe the HTTP door; nobody is asked anything, so no town is needed."""
-    door = Door(cast("Town", None), out=cast("Post", None), described=True)
-    return reference.document(door.litestar)
+    door = Door(cast("Town", None), out=cast("Post", None), description=describing.config())
+    return describing.document(door.litestar)
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {

@@ -8,6 +8,7 @@ from typing import Any, Final
 from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp
 
 from tinytown.errors import TownError
@@ -48,11 +49,11 @@ class Door:
         out: endpoints.Post,
         probe_key: str | None = None,
         checks: Mapping[str, health.Check] | None = None,
-        described: bool = False,
+        description: OpenAPIConfig | None = None,
     ) -> None:
         """Build the routes; `out` sends test messages, `checks` show up in /ready by name.
 
-        `described` is for the one who writes the OpenAPI document (tools/generate_docs.py).
+        `description` is for the one who writes the OpenAPI document (describing.py).
         """
         self.streams = Streams()
         self.vitals = health.Vitals(town, checks or {})
@@ -71,10 +72,7 @@ class Door:
 
         self.litestar = Litestar(
             route_handlers=[
-                health.health,
-                health.health_head,
-                health.ready,
-                health.ready_head,
+                health.routes(),
                 metrics.metrics,
                 scaling.town_signal,
                 scaling.pool_signal,
@@ -83,11 +81,9 @@ class Door:
                 events.watch_events,
                 *endpoints.routes(),
                 *people.routes(),
-                answers.open_link,
-                answers.look_at_link,
-                answers.answer_link,
+                answers.routes(),
                 reference.problem_text,
-                *([] if described else [reference.openapi]),
+                *([] if description else [reference.openapi]),
             ],
             guards=[Guard(town, probe_key)],
             dependencies={
@@ -104,7 +100,7 @@ class Door:
             request_max_body_size=BODY_BYTES,
             logging_config=None,
             # The framework would describe itself at the first request, for 0.1 s on the loop.
-            openapi_config=reference.config() if described else None,
+            openapi_config=description,
         )
         self.app: ASGIApp = Doorman(self.litestar, meter.observe)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
-from litestar import Request, Response, get, head, post
+from litestar import Request, Response, Router, get, head, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
@@ -42,14 +42,13 @@ class _AnswerOperation(Operation):
     def __post_init__(self) -> None:
         text = Schema(type=OpenAPIType.STRING)
         fields: dict[str, Reference | Schema] = {"choice": text, "answer": text}
+        answer = Reference("#/components/schemas/Answer")
         self.request_body = RequestBody(
             description="Nothing, for a link that stands for one option; else one of the two.",
             required=False,
             content={
                 _FORM: OpenAPIMediaType(Schema(type=OpenAPIType.OBJECT, properties=fields)),
-                "application/json": OpenAPIMediaType(
-                    Schema(type=OpenAPIType.OBJECT, properties=dict(list(fields.items())[1:]))
-                ),
+                "application/json": OpenAPIMediaType(answer),
             },
         )
 
@@ -61,10 +60,9 @@ _PAGE: Final = {
 
 
 @get(
-    "/a/{token:str}",
+    "/{token:str}",
     operation_id="open_answer_link",
     summary="Look at a question",
-    tags=["answer links"],
     responses=_PAGE,
 )
 async def open_link(token: Id, request: Request[Any, Any, Any], town: TheTown) -> Response[Any]:
@@ -77,7 +75,7 @@ async def open_link(token: Id, request: Request[Any, Any, Any], town: TheTown) -
     return _json(question) if as_json else _html(_page(link, question))
 
 
-@head("/a/{token:str}", include_in_schema=False)
+@head("/{token:str}", include_in_schema=False)
 async def look_at_link(token: Id, town: TheTown) -> Response[None]:
     """Say by the status alone whether a link is good; changes nothing."""
     try:
@@ -88,11 +86,10 @@ async def look_at_link(token: Id, town: TheTown) -> Response[None]:
 
 
 @post(
-    "/a/{token:str}",
+    "/{token:str}",
     status_code=200,
     operation_id="answer_by_link",
     summary="Answer a question",
-    tags=["answer links"],
     operation_class=_AnswerOperation,
     responses={**_PAGE, **refusals(400, 404, 409, 410, 413, 415, 503)},
 )
@@ -242,3 +239,10 @@ def _html(page: str, status: int = 200) -> Response[str]:
 def _bare(response: Response[Any]) -> Response[Any]:
     response.headers.update(HEADERS)
     return response
+
+
+def routes() -> Router:
+    """Gather the routes of answer links."""
+    return Router(
+        "/a", route_handlers=[open_link, look_at_link, answer_link], tags=["answer links"]
+    )

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from tinytown.errors import Forbidden, Unauthenticated
 from tinytown.models.key import SCOPES, Actor, digest
@@ -37,6 +37,8 @@ class Guard:
         scope = handler.opt.get("scope")
         if scope is None and connection.scope["path_template"] in PUBLIC:
             return
+        if isinstance(handler, HTTPRouteHandler) and handler.http_methods == {"OPTIONS"}:
+            return  # the framework's own: an empty reply that names the methods
         if scope == PROBE:
             await self._probe(connection)
             return

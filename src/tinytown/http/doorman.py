@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from litestar import Litestar
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.routes import HTTPRoute
+from litestar.types import Message, Receive, Scope, Send
 
 from tinytown import ids
 from tinytown.http.problems import MEDIA_TYPE, kind
@@ -30,10 +32,15 @@ _BROKEN: Final = msgspec.json.encode(
 class Doorman:
     """Wraps the application; sees also what no route answers."""
 
-    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
+    def __init__(self, app: Litestar, observe: Callable[[str, str, int, float], None]) -> None:
         """Stand before `app`; `observe(method, route, status, seconds)` hears of every reply."""
         self._app = app
         self._observe = observe
+        self._methods = {
+            route.path_format: ", ".join(sorted(route.route_handler_map)).encode()
+            for route in app.routes
+            if isinstance(route, HTTPRoute)
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -50,7 +57,12 @@ class Doorman:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 first_byte = time.perf_counter() - begun
-                message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
+                headers = [*message["headers"], (_HEADER, request_id.encode())]
+                if scope["method"] == "OPTIONS" and status == 204:
+                    # The framework's own reply knows only the first handler of a path.
+                    allow = self._methods[_route(scope)]
+                    headers = [(n, allow if n == b"allow" else value) for n, value in headers]
+                message["headers"] = headers
             await send(message)
 
         try:

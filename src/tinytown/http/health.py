@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import anyio
 import msgspec
-from litestar import Response, get, head
+from litestar import Response, Router, get, head
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
@@ -83,7 +83,6 @@ class Vitals:
     "/health",
     operation_id="health",
     summary="Is the process alive?",
-    tags=["probes"],
 )
 async def health(vitals: NamedDependency[Vitals]) -> Health:
     """Say that the process lives; touches nothing else."""
@@ -95,7 +94,6 @@ async def health(vitals: NamedDependency[Vitals]) -> Health:
     opt={"scope": PROBE},
     operation_id="ready",
     summary="Can the town work?",
-    tags=["probes"],
     responses={
         **refusals(401, 403),
         503: ResponseSpec(Readiness, description="It cannot, or is stopping"),
@@ -117,3 +115,8 @@ async def ready_head(vitals: NamedDependency[Vitals]) -> Response[None]:
     """Say by the status alone whether the town can work."""
     found = await vitals.ready()
     return Response(None, status_code=200 if found.status == "ok" else 503)
+
+
+def routes() -> Router:
+    """Gather the routes of health checks."""
+    return Router("/", route_handlers=[health, health_head, ready, ready_head], tags=["probes"])
