@@ -7,6 +7,7 @@ from events when the next thing is due, so an idle town is ticked once in `IDLE_
 from __future__ import annotations
 
 import logging
+import math
 import time
 from datetime import datetime
 from typing import Final
@@ -54,12 +55,15 @@ class Dispatcher:
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen)
             while True:
+                # What is heard while the tick is on its way counts: it may have just missed it.
+                self._wake_at = math.inf
                 tick = await self._store.patience.keep_trying(
                     "dispatcher", self._store.clockwork.tick
                 )
                 self._last_tick = time.monotonic()
                 wait = IDLE_SECONDS if tick.wait_ms is None else tick.wait_ms / 1000
-                self._wake_at = self._last_tick + min(wait + SLACK_SECONDS, IDLE_SECONDS)
+                due_at = self._last_tick + min(wait + SLACK_SECONDS, IDLE_SECONDS)
+                self._wake_at = min(self._wake_at, due_at)
                 if tick.handled:
                     _log.info("tick", extra={"facts": {"handled": tick.handled}})
                 await self._sleep()

@@ -71,11 +71,13 @@ class Hub:
         self._store = store
         self._listeners: set[Listener] = set()
         self._position = ""
+        self._reading = anyio.Event()
 
     async def run(self) -> None:
         """Read until cancelled; an outage of Redis delays events but loses none."""
         patience = self._store.patience
         self._position = await patience.keep_trying("hub", self._store.events.last_id)
+        self._reading.set()
         while True:
             async with self._store.blocking("hub", block_seconds=BLOCK_SECONDS) as client:
                 while True:
@@ -108,6 +110,8 @@ class Hub:
         Raises FellBehind when the reader is too slow.
         """
         with self.listen(wants) as listener:
+            # Before it knows where the stream ends, events would fall between history and hub.
+            await self._reading.wait()
             seen = order(after) if after is not None else (0, 0)
             if after is not None:
                 position = after

@@ -47,7 +47,7 @@ class MissionDesk:
         await self._store.missions.start(
             mission_id,
             spec,
-            title=spec.title or title_of(spec.goal),
+            title=clean(spec.title) if spec.title else title_of(spec.goal),
             not_before_ms=when(spec.not_before),
             actor=actor.id,
             max_attempts=self._max_attempts,

@@ -9,7 +9,9 @@ if mission.state == '' then return { -1 } end
 if not allowed('mission', 'resume', mission.state) then return { 0, mission.state } end
 redis.call('HSET', K.mission(id), 'paused', 0)
 mission.paused = '0'
-follow_tasks(id, mission, {})
+local facts = {}
+if tonumber(mission.not_before) > now then facts.not_before_ms = tonumber(mission.not_before) end
+follow_tasks(id, mission, facts)
 for _, task_id in ipairs(task_ids(id)) do
   local task = task_of(task_id)
   if task.state == 'pending' and task.deferred == '1' then

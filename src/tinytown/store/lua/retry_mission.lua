@@ -33,8 +33,9 @@ end
 redis.call('HSET', K.mission(id), 'open', #again)
 mission_to(id, mission, 'queued')
 mission = mission_of(id)
-emit('mission.resumed', id, '', cjson.encode({ title = mission.title, state = 'queued',
-  reason = 'retry' }))
+local facts = { title = mission.title, state = 'queued', reason = 'retry' }
+if tonumber(mission.not_before) > now then facts.not_before_ms = tonumber(mission.not_before) end
+emit('mission.resumed', id, '', cjson.encode(facts))
 
 -- What each task still waits for is counted anew from those that run again.
 local waits = {}
