@@ -8,9 +8,11 @@ The script is JSON after the mark `MODEL-SCRIPT:`, a list of steps:
     {"error": 500} · {"hang": true}        fail, or never answer, at this step
     {"say": "Done: {result}"}              end the turn; {result} is the last tool's result
 
-The server keeps no state between requests: the newest script in the conversation and the number
-of tool results after it decide the next step, so a session may go on in another process. A base
-address may end in `/err/<status>` or `/hang` to fail every request.
+The server keeps no state between requests: the newest script in the conversation and the tool
+results after it decide the next step, so a session may go on in another process. Told PARKED, it
+ends its turn as a good agent does, unless that step is marked `"stubborn": true`; when it is spoken
+to again, a question's step counts as done and any other is tried again. A base address may end in
+`/err/<status>` or `/hang` to fail every request.
 
     with ModelServer() as model:
         env = {"ANTHROPIC_BASE_URL": model.url, "OPENAI_BASE_URL": model.url + "/v1"}
@@ -165,20 +167,32 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def next_step(talk: Conversation) -> dict[str, Any]:
-    """Find the step that is due: the newest script, and the results since it was given."""
+    """Find the step that is due: the newest script, and what has happened since it was given."""
     steps: list[dict[str, Any]] | None = None
-    results = 0
+    done, parked = 0, False
     for kind, text in talk.turns:
+        step = steps[done] if steps is not None and done < len(steps) else {}
         if kind == "user" and MARK in text:
             at = text.rindex(MARK) + len(MARK)
             steps, _ = json.JSONDecoder().raw_decode(text[at:])
-            results = 0
+            done, parked = 0, False
+        elif kind == "user" and not text.startswith("<"):  # not the CLI's own reminders
+            parked = False
+            # Some CLIs forget a call that was cut off; its answer is told all the same.
+            done += bool(_question(step)) and f"You asked: {_question(step)}" in text
         elif kind == "result":
-            results += 1
+            told_to_end = "PARKED" in text
+            parked = told_to_end and not step.get("stubborn")
+            done += not told_to_end or "tool" in step
     # Without tools it is a side request (a title, a summary), whatever its text quotes.
-    if steps is None or not talk.tools or results >= len(steps):
+    if steps is None or not talk.tools or done >= len(steps):
         return {"say": "Done."}
-    return steps[results]
+    return {"say": "Parked."} if parked else steps[done]
+
+
+def _question(step: dict[str, Any]) -> str:
+    """Return what a step asks a person; empty if it asks nothing."""
+    return str(step.get("with", {}).get("question", ""))
 
 
 def reply_for(step: dict[str, Any], talk: Conversation) -> Reply:
