@@ -177,7 +177,7 @@ def test_settings_that_do_not_fit_each_other_are_refused() -> None:
         "TINYTOWN_AGENT=command needs TINYTOWN_AGENT_COMMAND"
     )
     assert refused(TINYTOWN_LAUNCHER="fly", FLY_APP_NAME="a") == (
-        "TINYTOWN_LAUNCHER=fly needs FLY_API_TOKEN"
+        "TINYTOWN_LAUNCHER=fly needs REDIS_URL and FLY_API_TOKEN"
     )
 
 
@@ -260,4 +260,6 @@ def test_every_setting_says_what_it_means_and_why_its_default() -> None:
         "notify",
         "git_token",
         "fly_api_token",
+        "launcher_url",
+        "launcher_secret",
     }

@@ -110,7 +110,7 @@ class Watch:
         while True:
             if not self._version:
                 self._version, self._records = await self._store.endpoints.all()
-            wanted = [record.id for record in self._records if wants(record, event.type)]
+            wanted = [record.id for record in self._records if wants(record, event)]
             filed = await self._store.deliveries.plan(
                 event, wanted, version=self._version, event_ms=happened_ms(event)
             )
@@ -123,9 +123,14 @@ class Watch:
             return
 
 
-def wants(record: EndpointRecord, event_type: str) -> bool:
-    """Tell whether an endpoint asked for events of this type."""
-    return any(matches(pattern, event_type) for pattern in record.events)
+def wants(record: EndpointRecord, event: Event) -> bool:
+    """Tell whether an endpoint asked for this event.
+
+    A town that cannot start workers will fail its missions by doing nothing: whoever wants to hear
+    of failed missions hears of that too (decision 0021).
+    """
+    kinds = {event.type} | ({"mission.failed"} if event.tells_no_starts else set())
+    return any(matches(pattern, kind) for pattern in record.events for kind in kinds)
 
 
 def happened_ms(event: Event) -> int:

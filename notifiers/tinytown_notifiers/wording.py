@@ -45,6 +45,7 @@ _LOOKS: Final[dict[str, tuple[str, Priority, str]]] = {
     "delivery.dead": ("Delivery given up", Priority.DEFAULT, "warning"),
     "source.rejected": ("Inbound hook refused", Priority.DEFAULT, "warning"),
 }
+_NOBODY: Final = ("No worker can be started", Priority.HIGH, "warning")
 _ASKING: Final = frozenset({"question.asked", "question.reminded"})
 # Facts of an event's data that a person may like to read, in this order.
 _FACTS: Final = ("summary", "reason", "error", "answer", "text", "name", "worker")
@@ -81,7 +82,7 @@ class Writer:
         """Word one event, with the records it is about where there are any."""
         if event.type in _ASKING and question is not None:
             return self._question(event, to, question, mission)
-        prefix, priority, tag = _look(event.type)
+        prefix, priority, tag = _NOBODY if event.tells_no_starts else _look(event.type)
         name = _name_of(event, question, mission)
         title = prefix + name if event.mission_id is not None or not prefix else prefix
         body = _outcome(event, mission) if event.type.startswith("mission.") else _facts(event)

@@ -30,6 +30,7 @@ from tinytown.errors import Invalid, StoreUnavailable
 from tinytown.http import Door
 from tinytown.http.endpoints import Post, Trial
 from tinytown.http.listener import CannotListen, Listener
+from tinytown.launch import CannotLaunch
 from tinytown.links import AnswerLinks
 from tinytown.settings import Settings, SettingsError
 from tinytown.store import Limits, open_store
@@ -272,11 +273,12 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         config = _with_options(config, asked)
         logs.configure(config.log or ("console" if sys.stderr.isatty() else "json"))
-        anyio.run(partial(serve, config, ready=_greet), backend_options={"use_uvloop": _uvloop()})
+        serving = partial(serve, config, services=_launching(config), ready=_greet)
+        anyio.run(serving, backend_options={"use_uvloop": _uvloop()})
     except _Said as said:
         _print(str(said))
         return 0
-    except (SettingsError, _Misused) as error:
+    except (SettingsError, CannotLaunch, _Misused) as error:
         return _last_word(error, 2)
     except (CannotConnect, StoreUnavailable) as error:
         return _last_word(error, 5)
@@ -286,6 +288,23 @@ def main(arguments: list[str] | None = None) -> int:
         _log.exception("townhall.failed")
         return 1
     return 0
+
+
+def _launching(config: Settings) -> list[Callable[[Townhall], Service]]:
+    """Choose the service that starts workers; CannotLaunch when what it needs is not there."""
+    if config.launcher == "none":
+        return []
+    from tinytown.launch import choosing
+    from tinytown.launch.reconciler import Reconciler
+
+    choosing.check(config)
+    environ = settings.surroundings()
+
+    def launcher(hall: Townhall) -> Service:
+        opening = choosing.open_launcher(config, environ, redis_url=hall.redis_url)
+        return Reconciler(hall.town, opening)
+
+    return [launcher]
 
 
 class _Said(Exception):

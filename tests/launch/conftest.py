@@ -8,9 +8,10 @@ import pytest
 
 from paper import MakeTown
 from tinytown.links import AnswerLinks
-from tinytown.store import Store, open_store
+from tinytown.store import Limits, Store, open_store
 from tinytown.town import Town, TownRules
 from tinytown.vault import Vault
+from towns import open_town
 
 
 @pytest.fixture
@@ -37,3 +38,11 @@ def town_of(store: Store) -> MakeTown:
         )
 
     return make
+
+
+@pytest.fixture
+async def impatient(redis_url: str) -> AsyncIterator[Store]:
+    """Lend a town whose promises lapse soon, and whose circuit opens at the third failure."""
+    limits = Limits(start_ms=300, start_pauses_ms=(50, 50, 30_000))
+    async with open_town(redis_url, limits=limits) as opened:
+        yield opened

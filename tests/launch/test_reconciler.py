@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import anyio
 import pytest
@@ -13,21 +13,13 @@ from conftest import Eventually
 from paper import MakeTown, PaperLauncher, reconciling
 from tinytown.launch import StartFailed, reconciler
 from tinytown.models.scaling import Signal, Start
-from tinytown.store import Limits, Store
-from towns import ask, hand, open_town, settle, start
+from tinytown.store import Store
+from towns import ask, hand, settle, start
 
 
 @pytest.fixture
 def paper() -> PaperLauncher:
     return PaperLauncher()
-
-
-@pytest.fixture
-async def impatient(redis_url: str) -> AsyncIterator[Store]:
-    """Lend a town whose promises lapse soon, and whose circuit opens at the third failure."""
-    limits = Limits(start_ms=300, start_pauses_ms=(50, 50, 30_000))
-    async with open_town(redis_url, limits=limits) as opened:
-        yield opened
 
 
 async def settled(store: Store) -> None:

@@ -68,6 +68,8 @@ class Reconciler:
                 self._launcher = launcher
                 group.start_soon(self._listen)
                 group.start_soon(self._mourn)
+                # A look before the hub hears could be the last before an event that nobody heard.
+                await self._town.hub.ready.wait()
                 while True:
                     self._bell = anyio.Event()
                     again_in = await self._round(group)

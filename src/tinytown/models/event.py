@@ -64,6 +64,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         """Give back the stream id that this event's id was made from."""
         return self.id.removeprefix("evt_")
 
+    @property
+    def tells_no_starts(self) -> bool:
+        """Whether it tells that no worker can be started any more, not that one was lost."""
+        return self.type == "worker.lost" and bool(self.data.get("failed_starts"))
+
 
 def event_id(stream_id: str) -> str:
     """Name an event after its place in the stream: `evt_1763845200123-0`."""

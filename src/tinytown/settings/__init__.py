@@ -161,7 +161,7 @@ def _read(setting: Setting, text: str) -> Any:
     problem = value_problem(setting.field, value)
     if problem:
         raise ValueError(problem)
-    return value.rstrip("/") if setting.field in {"public_url", "url"} else value
+    return value.rstrip("/") if setting.field in {"public_url", "url", "fly_api_url"} else value
 
 
 def _plain(message: str, kind: Any) -> str:
@@ -174,6 +174,9 @@ def _plain(message: str, kind: Any) -> str:
     message = re.sub(r", got `\w+`$", "", message)
     message = message.replace("`int`", "a whole number").replace("`float`", "a number")
     message = message.replace("`str` matching regex '^[a-z0-9_-]{1,32}$'", "names of a-z 0-9 _ -")
+    message = message.replace(
+        "`str` matching regex '^[A-Za-z_][A-Za-z0-9_]*$'", "names of variables"
+    )
     message = message.replace("`array` of length >= 1", "at least one")
     return message[:1].lower() + message[1:]
 

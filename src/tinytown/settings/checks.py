@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tinytown.settings.fields import Settings
 
-_FLOORS: Final = {"api_key": 24, "secret_key": 16, "probe_key": 8}
+_FLOORS: Final = {"api_key": 24, "secret_key": 16, "probe_key": 8, "launcher_secret": 16}
 # What may follow `?` in REDIS_URL. Anything else (time-outs, retries, protocol, "ssl_cert_reqs=
 # none") would quietly replace the client's own policy, so it is refused by name.
 _REDIS_OPTIONS: Final = frozenset(
@@ -68,6 +68,14 @@ def _base_url_problem(url: str) -> str | None:
     return None
 
 
+def _hook_url_problem(url: str) -> str | None:
+    """Check an address that is posted to as it is; it may be a secret."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "should be a URL such as https://scaler.example/wake"
+    return "should have no fragment" if parts.fragment else None
+
+
 def _notify_problem(urls: tuple[str, ...]) -> str | None:
     """Name the first entry that cannot be an Apprise URL, by its place."""
     for place, url in enumerate(urls, start=1):
@@ -89,6 +97,8 @@ _CHECKS: Final[dict[str, Callable[[Any], str | None]]] = {
     "redis_url": redis_url_problem,
     "public_url": _base_url_problem,
     "url": _base_url_problem,
+    "fly_api_url": _base_url_problem,
+    "launcher_url": _hook_url_problem,
     "notify": _notify_problem,
     "agent_command": _command_problem,
 }
@@ -99,17 +109,19 @@ def contradictions(settings: Settings) -> list[str]:
     problems = []
     if settings.agent == "command" and not settings.agent_command:
         problems.append("TINYTOWN_AGENT=command needs TINYTOWN_AGENT_COMMAND")
-    if settings.launcher == "fly":
-        missing = [
-            name
-            for name, value in (
-                ("FLY_API_TOKEN", settings.fly_api_token),
-                ("FLY_APP_NAME", settings.fly_app_name),
-            )
-            if not value
-        ]
-        if missing:
-            problems.append(f"TINYTOWN_LAUNCHER=fly needs {' and '.join(missing)}")
+    needs: dict[str, dict[str, str | None]] = {
+        # Containers and machines elsewhere cannot reach the embedded server's socket.
+        "docker": {"REDIS_URL": settings.redis_url},
+        "fly": {
+            "REDIS_URL": settings.redis_url,
+            "FLY_API_TOKEN": settings.fly_api_token,
+            "FLY_APP_NAME": settings.fly_app_name,
+        },
+        "webhook": {"TINYTOWN_LAUNCHER_URL": settings.launcher_url},
+    }
+    missing = [name for name, value in needs.get(settings.launcher, {}).items() if not value]
+    if missing:
+        problems.append(f"TINYTOWN_LAUNCHER={settings.launcher} needs {' and '.join(missing)}")
     if len(set(settings.pool)) < len(settings.pool):
         problems.append("TINYTOWN_POOL names a pool twice")
     return problems

@@ -27,6 +27,7 @@ def _says(description: str, *, why: str, **limits: Any) -> Meta:
 
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Dollars = Annotated[float, Meta(gt=0, le=1_000_000)]
 
 
@@ -249,6 +250,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             why="`none`: an autoscaler reads `/api/scaling`; `tt up` uses `process`.",
         ),
     ] = "none"
+    launcher_env: Annotated[
+        tuple[Variable, ...],
+        _says(
+            "Variables of townhall that the `docker` launcher hands to its workers too.",
+            why="A worker elsewhere gets the settings it reads and the CLIs' keys, nothing else.",
+        ),
+    ] = ()
+    launcher_url: Annotated[
+        Secret | None,
+        _says(
+            "Where the `webhook` launcher posts the signal when workers are missing.",
+            why="Who starts workers there cannot be guessed.",
+        ),
+    ] = None
+    launcher_secret: Annotated[
+        Secret | None,
+        _says(
+            "Signs what the `webhook` launcher posts (Standard Webhooks; 16 characters or more).",
+            why="Unset, nothing is signed: the URL itself may be the secret.",
+        ),
+    ] = None
+    docker_socket: Annotated[
+        Path,
+        _says("Socket of the engine of the `docker` launcher.", why="Where engines listen."),
+    ] = Path("/var/run/docker.sock")
+    worker_image: Annotated[
+        str,
+        _says(
+            "Image of the workers that the `docker` launcher starts.",
+            why="The name that `docker/compose.yml` gives what it builds.",
+            min_length=1,
+        ),
+    ] = "tinytown-worker"
+    worker_network: Annotated[
+        str | None,
+        _says(
+            "Docker network of these workers: Redis must be reachable from it.",
+            why="Unset, the engine's default network.",
+        ),
+    ] = None
+    worker_memory_mb: Annotated[
+        int,
+        _says(
+            "Memory of such a worker in MiB; past it the kernel ends it.",
+            why="1024: a coding CLI and a compiler fit, and a runaway stays one worker's trouble.",
+            ge=64,
+            le=1_048_576,
+        ),
+    ] = 1024
     max_attempts: Annotated[
         int,
         _says(
@@ -289,6 +339,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             why="Fly sets it on its machines.",
         ),
     ] = None
+    fly_api_url: Annotated[
+        str | None,
+        _says(
+            "Base URL of the Machines API, with its version.",
+            why="Unset: the private address on Fly's own machines, the public one elsewhere.",
+        ),
+    ] = None
+    fly_create: Annotated[
+        bool,
+        _says(
+            "Whether the `fly` launcher makes a machine (like the others) where none is stopped.",
+            why="Off: machines cost money while they exist; `fly scale count` says how many.",
+        ),
+    ] = False
     log: Annotated[
         Literal["json", "console"] | None,
         _says(

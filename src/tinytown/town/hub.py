@@ -71,12 +71,15 @@ class Hub:
         self._store = store
         self._listeners: set[Listener] = set()
         self._position = ""
+        self.ready = anyio.Event()
+        """Set once it hears: what happens from then on reaches every listener."""
         self._reading = anyio.Event()
 
     async def run(self) -> None:
         """Read until cancelled; an outage of Redis delays events but loses none."""
         patience = self._store.patience
         self._position = await patience.keep_trying("hub", self._store.events.last_id)
+        self.ready.set()
         self._reading.set()
         while True:
             async with self._store.blocking("hub", block_seconds=BLOCK_SECONDS) as client:
