@@ -178,8 +178,22 @@ def event(town: str, stream_id: str, fields: Fields, mission_id: str | None = No
         town=town,
         mission_id=_or_none(fields.get("mission", mission_id)),
         task_id=_or_none(fields.get("task")),
-        data=msgspec.json.decode(fields["data"]),
+        data=_as_told(msgspec.json.decode(fields["data"])),
     )
+
+
+def _as_told(facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the milliseconds of scripts as everyone outside reads them: RFC 3339 and seconds."""
+    told: dict[str, Any] = {}
+    for name, value in facts.items():
+        plain = name.removesuffix("_ms")
+        if plain == name:
+            told[name] = value
+        elif plain.endswith(("_at", "_before")):
+            told[plain] = instant(value)
+        else:
+            told[f"{plain}_seconds"] = value / 1000
+    return told
 
 
 def due(row: Sequence[Any]) -> DueDelivery:

@@ -93,11 +93,13 @@ class Dispatcher:
     @staticmethod
     def _due_in(event: Event) -> float | None:
         """Say in how many seconds the deadline that an event sets is due; None if it sets none."""
-        if (for_ms := event.data.get("lease_ms") or event.data.get("silence_ms")) is not None:
-            return float(for_ms) / 1000
-        due_ms = event.data.get("expires_at_ms") or event.data.get("not_before_ms")
-        if due_ms is None:
+        facts = event.data
+        if (seconds := facts.get("lease_seconds") or facts.get("silence_seconds")) is not None:
+            return float(seconds)
+        due_at = facts.get("expires_at") or facts.get("not_before")
+        if due_at is None:
             return None
         # Both times are the Redis server's: this machine's clock does not matter.
-        told_at = datetime.fromisoformat(event.timestamp).timestamp()
-        return float(due_ms) / 1000 - told_at
+        return (
+            datetime.fromisoformat(due_at) - datetime.fromisoformat(event.timestamp)
+        ).total_seconds()
