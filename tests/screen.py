@@ -28,9 +28,14 @@ class Screen:
         self.process = process
 
     @property
+    def raw(self) -> str:
+        """All that was ever written, as it came."""
+        return self._raw.decode("utf-8", "replace")
+
+    @property
     def text(self) -> str:
         """All that was ever shown, without colours and cursor moves."""
-        return _ESCAPES.sub("", self._raw.decode("utf-8", "replace"))
+        return _ESCAPES.sub("", self.raw)
 
     def press(self, keys: str) -> None:
         """Type."""

@@ -12,6 +12,7 @@ from tinytown.cli import connection
 from tinytown.cli.failures import Failure
 from tinytown.settings import Secret, Settings
 from tinytown.townhall import Townhall
+from towns import ask, hand, start
 
 
 async def test_connect_checks_and_remembers_for_its_owner_only(
@@ -34,6 +35,19 @@ async def test_a_known_town_needs_no_key_again(away: Laptop, hall: Townhall) -> 
 async def test_a_wrong_key_is_not_remembered(away: Laptop, hall: Townhall) -> None:
     await away("connect", hall.address, "--key", "tt_wrong_0123456789abcdef", code=1)
     assert not (away.home / "connection.json").exists()
+
+
+async def test_a_key_that_may_only_answer_is_a_good_key(
+    tt: Laptop, away: Laptop, hall: Townhall
+) -> None:
+    key = (await tt("keys", "create", "thumb", "--scope", "answer")).out.strip()
+    said = await away("connect", hall.address, "--key", key)
+    assert said.out.startswith("connected to the town at ")
+    store = hall.town.store
+    await start(store)
+    worker = await hand(store)
+    _, question = await ask(store, await worker.take(), "Red?")
+    assert (await away("answer", question, "yes")).out == "answered: yes\n"
 
 
 async def test_somebody_who_was_never_connected_is_told_what_to_do(away: Laptop) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import msgspec
 
 from laptop import Laptop
+from screen import screen
 from tinytown.townhall import Townhall
 from towns import ask, hand, settle, start
 
@@ -83,6 +86,31 @@ async def test_status_shows_the_town_on_one_page(tt: Laptop, hall: Townhall) -> 
     plain = await tt("status")
     for name in (mission.id, question, worker.id, hall.address):
         assert name in plain.out
+
+
+async def test_the_page_keeps_itself_current_at_a_terminal(tt: Laptop, hall: Townhall) -> None:
+    async with screen(tt, "status", "--watch", rows=40) as watching:
+        await watching.shows("no open missions")
+        mission = await start(hall.town.store, goal="paint the shed")
+        await watching.shows(mission.id)
+        await watching.shows("scale_up: 1 waiting")
+        watching.process.send_signal(signal.SIGINT)
+        assert await watching.end() == 1
+
+
+async def test_lists_have_colours_at_a_terminal_and_none_in_a_pipe(
+    tt: Laptop, hall: Townhall
+) -> None:
+    mission = await start(hall.town.store, goal="paint\x1b[31m the shed " + "very " * 40)
+    async with screen(tt, "mission", "list") as shown:
+        await shown.shows("queued")
+        assert await shown.end() == 0
+        assert "\x1b[36mqueued" in shown.raw
+        assert "\x1b[31m" not in shown.raw
+        assert all(len(line) <= 100 for line in shown.text.splitlines())
+    piped = (await tt("mission", "list")).out
+    assert "\x1b" not in piped
+    assert mission.title in piped
 
 
 async def test_a_key_is_shown_once_and_opens_nothing_when_revoked(

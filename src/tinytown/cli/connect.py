@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 import click
 import msgspec
@@ -10,8 +11,10 @@ import msgspec
 from tinytown.cli import connection, render
 from tinytown.cli.client import TownClient
 from tinytown.cli.desk import Example, run_async, settings_of
-from tinytown.cli.failures import USAGE, Failure
+from tinytown.cli.failures import USAGE, Failure, Refused
 from tinytown.models.scaling import Signal
+
+_FORBIDDEN: Final = 403
 
 
 class _Health(msgspec.Struct, frozen=True):
@@ -45,13 +48,19 @@ def connect(url: str, key: str | None) -> None:
     async def check() -> tuple[_Health, str]:
         async with TownClient(connection.Connection(url, chosen)) as town:
             health = (await town.get("/health")).read(_Health)
-            await town.get("/v1/questions", {"limit": 1})  # what any key with `read` may
-            name = (await town.get("/api/scaling")).read(Signal).town
+            try:
+                await town.get("/v1/questions", {"limit": 1})
+                name = (await town.get("/api/scaling")).read(Signal).town
+            except Refused as refused:
+                if refused.status != _FORBIDDEN:  # a key that may only answer is a good key, too
+                    raise
+                name = ""
             return health, name
 
     health, name = run_async(check)
     connection.remember(settings.home, url, chosen)
-    render.say(f"connected to the town {name} at {url} (tinytown {health.version})")
+    town_named = f"the town {name}" if name else "the town"
+    render.say(f"connected to {town_named} at {url} (tinytown {health.version})")
 
 
 def _asked() -> str:
