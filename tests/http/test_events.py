@@ -103,6 +103,29 @@ async def test_only_the_types_asked_for_come(
         assert [told.type for told in await reader.take(len(wanted))] == wanted
 
 
+async def test_times_are_written_for_everyone_and_never_in_milliseconds(
+    hall: Hall, http: httpx.AsyncClient
+) -> None:
+    await start(hall.store, not_before_ms=2_000_000_000_000)
+    await start(hall.store)
+    claim = await (await hand(hall.store)).take()
+    await ask(hall.store, claim, deadline_seconds=60)
+    told = {event.type: event.data for event in await hall.store.events.after("0-0", limit=99)}
+    assert told["mission.created"].keys() >= {"title", "state"}
+    assert told["task.started"]["lease_seconds"] == 30
+    question = (await http.get("/v1/questions")).json()["items"][0]
+    assert told["question.asked"]["expires_at"] == question["expires_at"]
+    waiting = [
+        event["data"].get("not_before")
+        for event in (await http.get(f"/v1/missions/{claim.mission_id}/events")).json()["items"]
+    ]
+    assert set(waiting) == {None}
+    async with listening(http, "/v1/events", after="0") as reader:
+        first = (await reader.take(1))[0].data["data"]
+    assert first["not_before"] == "2033-05-18T03:33:20.000Z"
+    assert not [name for data in told.values() for name in data if name.endswith("_ms")]
+
+
 async def test_a_reader_that_comes_too_late_is_told_that_something_is_missing(
     hall: Hall, http: httpx.AsyncClient, redis_url: str
 ) -> None:

@@ -26,7 +26,7 @@ from tinytown.http import (
     scaling,
 )
 from tinytown.http.auth import Guard, actor_of
-from tinytown.http.body import TownRequest
+from tinytown.http.body import TownRequest, refuse_unknown
 from tinytown.http.doorman import Doorman
 from tinytown.http.idempotency import Replies
 from tinytown.http.live import Frames, Streams
@@ -97,6 +97,7 @@ class Door:
                 Exception: problems.of_anything,
             },
             request_class=TownRequest,
+            before_request=refuse_unknown,
             request_max_body_size=BODY_BYTES,
             logging_config=None,
             # The framework would describe itself at the first request, for 0.1 s on the loop.

@@ -186,6 +186,8 @@ def _page(link: AnswerLink, question: Question, *, news: str = "") -> str:
     if question.state is not QuestionState.OPEN:
         return ended_page(question, news=news)
     numbered = list(enumerate(options_of(question)))
+    if question.kind == "approval":
+        numbered = [(index, option.capitalize()) for index, option in numbered]
     if link.choice is not None:
         only = numbered[link.choice : link.choice + 1]
         return question_page(question, options=only, free_text=False, news=news)

@@ -1,10 +1,12 @@
-"""How bodies are read: JSON and nothing else, and whatever is wrong with it is the sender's 400."""
+"""How requests are read: bodies are JSON and nothing else, and what nobody asked for is a 400."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from litestar import Request
+from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
 
 from tinytown.errors import Invalid, UnsupportedMediaType
 
@@ -23,3 +25,26 @@ class TownRequest(Request[Any, Any, Any]):
             raise Invalid("the body is not valid UTF-8") from None
         except RecursionError:
             raise Invalid("the body is nested too deeply") from None
+
+
+def refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """Refuse a misspelt query: `?sate=open` would otherwise list everything. Raises Invalid.
+
+    Probes are left alone: scrapers and health checks add words of their own.
+    """
+    if not request.scope["path_template"].startswith("/v1/"):
+        return
+    known = _queries(request.route_handler)
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        there = f"there are {', '.join(sorted(known))}" if known else "there are none here"
+        raise Invalid(f"unknown query parameter {', '.join(unknown)}: {there}", unknown=unknown)
+
+
+def _queries(handler: BaseRouteHandler) -> set[str]:
+    """Name the query parameters of a route."""
+    return {
+        argument.kwarg_definition.name or name
+        for name, argument in handler.parsed_fn_signature.parameters.items()
+        if isinstance(argument.kwarg_definition, QueryParameter)
+    }
