@@ -114,7 +114,7 @@ bench *args:
 # missions under random kills of workers, townhall and Redis
 [group("look")]
 chaos *args:
-    pytest tests/chaos --timeout 600 {{ args }}
+    CHAOS=long pytest tests/chaos -s {{ args }}
 
 # write the generated pages again: keys, settings, problems, states
 [group("docs")]
