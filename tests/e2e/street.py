@@ -36,7 +36,7 @@ class Street:
         self.folder = folder
         self.model = model
         self.work = folder / "work"
-        self._redis_url = redis_url
+        self.redis_url = redis_url
         self._path = f"{path}{os.pathsep}{SYSTEM_PATH}"
         self._port = free_port()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -86,7 +86,7 @@ class Street:
         surroundings = {
             "PATH": self._path,
             "HOME": str(self.folder),
-            "REDIS_URL": self._redis_url,
+            "REDIS_URL": self.redis_url,
             "TINYTOWN_HOME": str(self.folder / "home"),
             "TINYTOWN_LEASE_SECONDS": "2",  # townhall and workers have to agree on it
             "TINYTOWN_LOG": "json",

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from e2e.model_server import ModelServer, script
 from e2e.street import Street, street, until
+from tinytown.vault import Vault
+from tinytown_workers import checkpoint
+from towns import open_town
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 both = pytest.mark.parametrize("cli", ["claude", "codex"])
@@ -112,6 +116,7 @@ async def test_a_parked_session_costs_no_worker_and_goes_on_in_another(
     assert await gone_home(first) == 0
     assert not list(town.work.glob("*")), "its room, with home and workspace, is gone"
     before = len(town.model.seen)
+    await town.say(mission, "Mind the cat.")
     await town.answer(question, "blue")
     town.worker(cli, name="second")
     ended = await town.ended(mission)
@@ -125,6 +130,7 @@ async def test_a_parked_session_costs_no_worker_and_goes_on_in_another(
     ]
     assert order == sorted(order), "the CLI's own session, and then the answer"
     assert "answered: blue" in turns[-1][1]
+    assert "Mind the cat." in turns[-1][1], "and what was said while nobody was there to hear it"
     result = await town.result(mission)
     assert git(repo, "show", f"{result['branch']}:fence.txt") == "primer\nblue\n"
     assert await questions_asked(town, mission) == ["Which colour?"]
@@ -219,7 +225,7 @@ async def test_claude_uses_a_leave_that_came_while_it_was_parked_exactly_once(
     settings = {"permissions": "ask", "hold_seconds": HOLD}
     first = town.worker("claude", name="first", **settings)
     ran = tmp_path / "ran.txt"
-    command = f"python3 -c 'open(\"{ran}\", \"a\").write(\"ran.\")'; echo here > here.txt"
+    command = f'python3 -c \'open("{ran}", "a").write("ran.")\'; echo here > here.txt'
     mission = await town.start(script({"shell": command}, {"say": "It said: {result}"}))
     question = await town.question(mission)
     assert question["kind"] == "approval"
@@ -233,3 +239,59 @@ async def test_claude_uses_a_leave_that_came_while_it_was_parked_exactly_once(
     assert ran.read_text() == "ran."
     assert "here.txt" in (await town.result(mission))["patch"]
     assert len(await questions_asked(town, mission)) == 1
+
+
+FENCE = "Paint the fence. " + script(
+    {"shell": "echo coat >> fence.txt"}, ask("Which colour?"), {"say": "{result}"}
+)
+
+
+async def started_over(town: Street, mission: str, before: int) -> None:
+    """Check that a new session had the work, the goal and the answer, and ended well."""
+    ended = await town.ended(mission)
+    assert ended["state"] == "completed", ended["reason"]
+    turns = first_words_after(town.model, before)
+    assert not [text for kind, text in turns if kind == "result"], "it remembers nothing"
+    prompt = turns[position(turns, "user", "Paint the fence.")][1]
+    assert "# Where this stands" in prompt
+    assert "answered: blue" in prompt
+    result = await town.result(mission)
+    assert result["patch"].count("+coat") == 2, "the lost session's work was there"
+    assert "ANSWERED by" in result["summary"], "asked again, it has the answer at once"
+    assert await questions_asked(town, mission) == ["Which colour?"]
+
+
+async def test_a_session_that_codex_cannot_open_starts_over_with_the_work_and_the_answers(
+    town: Street,
+) -> None:
+    first = town.worker("codex", name="first", hold_seconds=HOLD)
+    mission = await town.start(FENCE)
+    question = await parked(town, mission, "Which colour?")
+    kill(first)
+    (task,) = (await town.mission(mission))["tasks"]
+    async with open_town(town.redis_url) as store:
+        packed = await store.missions.checkpoint(task["id"])
+        assert packed is not None
+        saved = checkpoint.unpack(packed, Vault(None, "main"))
+        spoiled = msgspec.structs.replace(saved, files=dict.fromkeys(saved.files, b"rubbish"))
+        packed = checkpoint.pack(spoiled, Vault(None, "main"))
+        assert packed is not None
+        async with store.blocking("test", block_seconds=1) as client:
+            await client.set(store.keys("task_checkpoint", task["id"]), packed)
+    before = len(town.model.seen)
+    await town.answer(question, "blue")
+    town.worker("codex", name="second")
+    await started_over(town, mission, before)
+    events = (await town.http.get(f"/v1/missions/{mission}/events")).text
+    assert "cannot go on with its session, starting over" in events
+
+
+async def test_another_agent_goes_on_with_the_work_if_not_with_the_session(town: Street) -> None:
+    first = town.worker("claude", name="first", hold_seconds=HOLD)
+    mission = await town.start(FENCE)
+    question = await parked(town, mission, "Which colour?")
+    kill(first)
+    before = len(town.model.seen)
+    await town.answer(question, "blue")
+    town.worker("codex", name="second")
+    await started_over(town, mission, before)

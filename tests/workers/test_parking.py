@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from hands import Workers, ticking, workers
 from tinytown.models.mission import Mission, MissionState
-from tinytown.models.question import Question
+from tinytown.models.question import Ask, Question
 from tinytown.store import Store
 from tinytown.vault import Vault
-from tinytown_workers import checkpoint
+from tinytown_workers import checkpoint, session
 from tinytown_workers.agents import Usage
+from tinytown_workers.asking import Asking
 from tinytown_workers.checkpoint import Checkpoint, Unreadable
-from towns import open_town, start, told
+from tinytown_workers.loop import Worker, WorkerRules
+from tinytown_workers.process import Pulse
+from tinytown_workers.session import SessionRules
+from towns import hand, open_town, start, told
 
 ASKS = (
     'echo "attempt $TINYTOWN_ATTEMPT" >> work.txt; '
@@ -229,3 +235,66 @@ async def test_work_too_large_to_be_parked_stays_with_its_worker_and_says_so(
     assert held.tasks[0].worker is not None
     await store.questions.answer(held.question.id, "red", by="ada", via="api")
     assert (await ended(mission)).result.summary.startswith("chose red")
+
+
+async def test_an_agent_that_goes_on_although_nobody_answers_is_ended(
+    store: Store, tmp_path: Path, parked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PARKED_SECONDS", 0.2)
+    stubborn = 'tt ask "Which?" --option red --option blue || sleep 4242'
+    worker = Worker(
+        store,
+        rules=WorkerRules(idle_seconds=0),
+        session_rules=SessionRules(
+            work_dir=tmp_path / "work",
+            agent="command",
+            agent_command=f"sh -c '{stubborn}'",
+            hold_seconds=0.1,
+        ),
+        environ={"PATH": os.environ["PATH"]},
+        vault=Vault(None, "main"),
+    )
+    mission = await start(store)
+    began = anyio.current_time()
+    await worker.run()
+    assert anyio.current_time() - began >= 0.3, "it had its time to end the turn itself"
+    assert (await parked(mission)).text == "Which?"
+
+
+@pytest.fixture
+async def asking(store: Store) -> Asking:
+    """Lend what asks for a task that nobody waits long for."""
+    await start(store)
+    claim = await (await hand(store)).take()
+    return Asking(store, claim, Pulse(), hold_seconds=0.05)
+
+
+async def test_a_leave_that_came_after_the_turn_is_good_for_one_call(
+    store: Store, asking: Asking
+) -> None:
+    ask = Ask(text="Allow?", kind="approval", options=("Allow", "Deny"), binding="Bash:1")
+    parked = await asking.ask(ask, via="mcp")
+    assert parked.outcome == "parked"
+    await store.questions.answer(parked.question_id, "Allow", by="ada", via="api")
+    assert (await asking.outcome(parked.question_id)).answer == "Allow"
+    used = await asking.ask(ask, via="mcp")
+    assert (used.outcome, used.answer, used.question_id) == (
+        "answered",
+        "Allow",
+        parked.question_id,
+    )
+    again = await asking.ask(ask, via="mcp")
+    assert again.outcome == "parked", "the next call is asked about anew"
+    assert again.question_id != parked.question_id
+
+
+async def test_an_answer_that_came_when_asked_once_more_takes_the_order_to_end_back(
+    store: Store, asking: Asking
+) -> None:
+    ask = Ask(text="Which?", kind="text")
+    parked = await asking.ask(ask, via="mcp")
+    assert asking.parked.is_set()
+    await store.questions.answer(parked.question_id, "blue", by="ada", via="api")
+    assert (await asking.ask(ask, via="mcp")).answer == "blue"
+    assert not asking.parked.is_set()
+    assert asking.left_open == ()

@@ -7,6 +7,7 @@ and fetched under the lease, so an approval is spent by exactly one attempt.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -45,6 +46,8 @@ class Asking:
         self._bells: dict[str, anyio.Event] = {}
         self._open: dict[str, Asked] = {}
         self._messages: list[Message] = []
+        self._told = {message.id for message in claim.messages}
+        self._late: dict[str, tuple[str, Outcome]] = {}
         self._progress_at = float("-inf")
         self.parked = anyio.Event()
         """Set when an agent was told to end its turn because nobody has answered yet."""
@@ -67,7 +70,9 @@ class Asking:
 
     def heard(self, message: Message) -> None:
         """Keep a person's sentence for the agent's next call."""
-        self._messages.append(message)
+        if message.id not in self._told:
+            self._told.add(message.id)
+            self._messages.append(message)
 
     # What the session asks --------------------------------------------------------------------
 
@@ -78,35 +83,54 @@ class Asking:
         return messages
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """The ids of the sentences that the agent has been told."""
+        waiting = {message.id for message in self._messages}
+        return tuple(sorted(self._told - waiting))
+
+    def catch_up(self, told: Sequence[str]) -> None:
+        """Go on with a session that knows only these sentences of people."""
+        self._told = set(told)
+        for message in self._claim.messages:
+            self.heard(message)
+
+    @property
     def left_open(self) -> tuple[Asked, ...]:
         """The questions the agent asked and did not wait for."""
         return tuple(self._open.values())
 
     async def ask_again(self, ask: Ask) -> None:
         """Attach this attempt to a question of an earlier one that is still open."""
-        _, question_id = await self._store.patience.keep_trying("ask", lambda: self._put(ask))
+        question_id = await self._asked(ask)
         self._open[question_id] = Asked(question_id, ask)
 
     async def outcome(self, question_id: str) -> Outcome:
         """Wait for the end of a question that was left open."""
         found = await self._wait(question_id)
-        self._open.pop(question_id, None)
+        asked = self._open.pop(question_id, None)
+        if asked is not None and asked.ask.kind == "approval":
+            # Told in words, it has done nothing yet: it is spent by the call it was asked for.
+            self._late[asked.ask.digest()] = (question_id, found)
         return found
 
     # What the agent asks (DeskHandler) --------------------------------------------------------
 
     async def ask(self, ask: Ask, *, via: Via) -> AskReply:
         """Store the question and wait for its end."""
-        _, question_id = await self._store.patience.keep_trying("ask", lambda: self._put(ask))
+        if (late := self._late.pop(ask.digest(), None)) is not None:
+            return self._reply(*late, ask)
+        question_id = self._left_open(ask) or await self._asked(ask)
         self._open[question_id] = Asked(question_id, ask)
         with self._pulse.held():
             with anyio.move_on_after(self._hold_seconds):
                 found = await self._wait(question_id)
                 self._open.pop(question_id, None)
-                return self._reply(question_id, found)
+                if not self._open:
+                    self.parked = anyio.Event()  # asked once more, it has its answer after all
+                return self._reply(question_id, found, ask)
         _log.info("question.parked", extra={"facts": {"question": question_id, "via": via}})
         self.parked.set()
-        return AskReply(outcome="parked", question_id=question_id, messages=self.unheard())
+        return AskReply(outcome="parked", question_id=question_id, messages=self._words(ask))
 
     async def progress(self, text: str, percent: float | None) -> tuple[Message, ...]:
         """Tell people how far the agent is."""
@@ -121,6 +145,16 @@ class Asking:
     async def inbox(self) -> tuple[Message, ...]:
         """Hand over what people wrote."""
         return self.unheard()
+
+    def _left_open(self, ask: Ask) -> str | None:
+        """Find the same question among those left open: it may have its answer by now."""
+        same = (asked for asked in self._open.values() if asked.ask.digest() == ask.digest())
+        return next((asked.question_id for asked in same), None)
+
+    async def _asked(self, ask: Ask) -> str:
+        """Put the question to people and return its id."""
+        _, question_id = await self._store.patience.keep_trying("ask", lambda: self._put(ask))
+        return question_id
 
     async def _put(self, ask: Ask) -> tuple[str, str]:
         return await self._store.questions.ask(
@@ -147,7 +181,11 @@ class Asking:
             )
         return found  # noqa: RET504 (mypy cannot see that a shield swallows nothing)
 
-    def _reply(self, question_id: str, found: Outcome) -> AskReply:
+    def _words(self, ask: Ask) -> tuple[Message, ...]:
+        """Take what people wrote, unless the reply is a verdict that cannot carry it."""
+        return () if ask.kind == "approval" else self.unheard()
+
+    def _reply(self, question_id: str, found: Outcome, ask: Ask) -> AskReply:
         spoken = found.kind in {OutcomeKind.ANSWERED, OutcomeKind.DEFAULTED}
         return AskReply(
             outcome=found.kind.value,
@@ -155,5 +193,5 @@ class Asking:
             answer=found.answer if spoken else None,
             by=found.by or None,
             via=found.via or None,
-            messages=self.unheard(),
+            messages=self._words(ask),
         )

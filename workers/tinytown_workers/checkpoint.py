@@ -42,6 +42,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The commit the task began at."""
     asked: tuple[Asked, ...] = ()
     usage: Usage = Usage()
+    """Of the task so far."""
+    spent: Usage = Usage()
+    """Of this session, which may not be the task's first."""
+    told: tuple[str, ...] = ()
+    """The ids of people's messages that the session has heard."""
 
 
 def pack(checkpoint: Checkpoint, vault: Vault) -> bytes | None:

@@ -18,7 +18,7 @@ from tinytown.store.questions import Outcome
 from tinytown.vault import Vault
 from tinytown_workers import checkpoint, prompts
 from tinytown_workers.agents import Usage
-from tinytown_workers.asking import Asked, Asking
+from tinytown_workers.asking import Asking
 from tinytown_workers.checkpoint import Checkpoint, Unreadable
 from tinytown_workers.git import GitError
 from tinytown_workers.lease import Lease
@@ -82,8 +82,9 @@ class Parking:
         session_id: str | None,
         files: Sequence[Path],
         workspace: Workspace,
-        asked: Sequence[Asked],
+        asking: Asking,
         usage: Usage,
+        spent: Usage,
     ) -> bool:
         """Save the attempt under its lease; False (and said so) when it is too large to be kept."""
         try:
@@ -96,14 +97,18 @@ class Parking:
             return False
         packed = None
         if work is not None:
+            kept = checkpoint.read_files(home, files)
             saved = Checkpoint(
                 agent=agent,
-                session_id=session_id,
-                files=checkpoint.read_files(home, files),
+                # Stopped before the CLI wrote anything down, there is no session to go on with.
+                session_id=session_id if kept else None,
+                files=kept,
                 bundle=work[1],
                 base=work[0],
-                asked=tuple(asked),
+                asked=asking.left_open,
                 usage=usage,
+                spent=spent,
+                told=asking.told,
             )
             packed = checkpoint.pack(saved, self._vault)
         if packed is None:

@@ -27,16 +27,28 @@ def said(messages: Sequence[Message]) -> str:
     return "\n".join(f"- {message.by} ({message.at}): {message.text}" for message in messages)
 
 
-def going_on(*, answers: Sequence[str]) -> str:
-    """Write the prompt that resumes a session on another worker."""
+def going_on(*, answers: Sequence[str], messages: Sequence[Message] = ()) -> str:
+    """Write the prompt that resumes a session, here or on another worker."""
+    stopped = "Your worker was stopped and this is another one. Go on with your task."
+    parts = [*(answers or (stopped,))]
+    if messages:
+        parts.append("# What people have said since\n\n" + said(messages))
+    return "\n\n".join(parts)
+
+
+def anew(claim: Claim, answers: Sequence[str], *, work: bool) -> str:
+    """Write the first prompt of a session that takes over from a lost one.
+
+    `work` says whether what the lost one did lies in the workspace.
+    """
+    parts = [opening(claim)]
+    if work:
+        parts.append(
+            "# Where this stands\n\nAn earlier session of yours worked on this. "
+            "What it did lies in the workspace: look at it, and go on from there."
+        )
     if answers:
-        return "\n\n".join(answers)
-    return "Your worker was stopped and this is another one. Go on with your task."
-
-
-def answers_so_far(claim: Claim, answers: Sequence[str]) -> str:
-    """Write the first prompt of an attempt whose session is lost, with what people answered."""
-    parts = [opening(claim), "# What was asked and answered before\n\n" + "\n\n".join(answers)]
+        parts.append("# What was asked and answered before\n\n" + "\n\n".join(answers))
     return "\n\n".join(parts)
 
 

@@ -106,7 +106,9 @@ class Session:
         self.asking: Final = Asking(store, claim, self._pulse, hold_seconds=rules.hold_seconds)
         self._logbook = Logbook(store, claim.task_id, claim.attempt)
         self._session_id: str | None = None
-        self._usage = Usage()
+        self._usage = Usage()  # of the task
+        self._spent = Usage()  # of the CLI's session
+        self._answers_told: list[str] = []
         self._drain = anyio.Event()
         self._waiting: anyio.CancelScope | None = None
 
@@ -145,7 +147,7 @@ class Session:
             workspace = await self._workspace(room, saved)
             if not await self._prepare(workspace):
                 return Attempt(again=STOPPED)
-            prompt = await self._first_prompt(room, saved, lost)
+            prompt = await self._first_prompt(agent, room, saved, lost)
             async with anyio.create_task_group() as group:
                 group.start_soon(self._logbook.run)
                 found = await self._turns(agent, room, workspace, prompt)
@@ -168,21 +170,27 @@ class Session:
         return not self._drain.is_set()
 
     async def _first_prompt(
-        self, room: Room, saved: Checkpoint | None, lost: Checkpoint | None
+        self, agent: AgentCli, room: Room, saved: Checkpoint | None, lost: Checkpoint | None
     ) -> str:
         """Write the first prompt: the goal, or how to go on; empty while a question is open."""
-        if saved is None:
-            answers = await self._parking.answers(lost, self.asking) if lost is not None else []
-            if answers:
-                return prompts.answers_so_far(self._claim, answers)
+        earlier = saved or lost
+        if earlier is None:
             return prompts.opening(self._claim)
-        answers = await self._parking.answers(saved, self.asking)
-        self._usage = saved.usage
-        if saved.session_id is None:
-            return prompts.opening(self._claim)
+        answers = await self._parking.answers(earlier, self.asking)
+        self._answers_told = list(answers)
+        self._usage = earlier.usage
+        if agent.name == "command":
+            return prompts.opening(self._claim)  # it asks again, and has its answer at once
+        if saved is None or saved.session_id is None or saved.agent != agent.name:
+            return prompts.anew(self._claim, answers, work=saved is not None)
         write_files(room.home, saved.files)
-        self._session_id = saved.session_id
-        return "" if self.asking.left_open else prompts.going_on(answers=answers)
+        self._session_id, self._spent = saved.session_id, saved.spent
+        self.asking.catch_up(saved.told)
+        return "" if self.asking.left_open else self._going_on(answers)
+
+    def _going_on(self, answers: list[str]) -> str:
+        """Write the prompt that resumes the session."""
+        return prompts.going_on(answers=answers, messages=self.asking.unheard())
 
     async def _workspace(self, room: Room, saved: Checkpoint | None) -> Workspace:
         bundles: list[bytes] = []
@@ -214,7 +222,7 @@ class Session:
         async with open_desk(room.desk, self.asking) as desk:
             for _ in range(TURNS):
                 if prompt:
-                    verdict = await self._turn(agent, room, desk, prompt)
+                    verdict = await self._speak(agent, room, desk, prompt)
                     self._session_id = verdict.session_id or self._session_id
                 if self._drain.is_set() and not (prompt and verdict.ok):
                     await self._save(agent, room, desk, workspace)
@@ -230,7 +238,8 @@ class Session:
                         return answers
                     if not resumable:
                         return Attempt(again="the answer is there: the agent starts over with it")
-                    prompt = prompts.going_on(answers=answers)
+                    self._answers_told += answers
+                    prompt = self._going_on(answers)
                 elif verdict.ok and resumable and (messages := self.asking.unheard()):
                     prompt = prompts.follow_up(messages)
                 if not prompt:
@@ -277,9 +286,23 @@ class Session:
             session_id=self._session_id,
             files=files,
             workspace=workspace,
-            asked=self.asking.left_open,
+            asking=self.asking,
             usage=self._usage,
+            spent=self._spent,
         )
+
+    async def _speak(self, agent: AgentCli, room: Room, desk: Desk, prompt: str) -> Verdict:
+        """Run one turn; in a new session where the CLI cannot open the one to go on with."""
+        verdict = await self._turn(agent, room, desk, prompt)
+        left_by_itself = verdict.exit is not None and verdict.exit.why == "exited"
+        if verdict.ok or verdict.session_id or not left_by_itself or self._session_id is None:
+            return verdict
+        await self._parking.tell(
+            f"{agent.name} cannot go on with its session, starting over: {short(verdict.reason)}"
+        )
+        self._session_id, self._spent = None, Usage()
+        prompt = prompts.anew(self._claim, self._answers_told, work=True)
+        return await self._turn(agent, room, desk, prompt)
 
     async def _turn(self, agent: AgentCli, room: Room, desk: Desk, prompt: str) -> Verdict:
         """Run one turn of the agent."""
@@ -301,8 +324,11 @@ class Session:
 
     async def _end_after_parking(self) -> None:
         """End an agent that goes on although it was told that nobody is there to answer."""
-        await self.asking.parked.wait()
-        await anyio.sleep(PARKED_SECONDS)
+        parked = None
+        while parked is not self.asking.parked:  # another one: answered meanwhile
+            parked = self.asking.parked
+            await parked.wait()
+            await anyio.sleep(PARKED_SECONDS)
         self._pulse.stop("stopped")
 
     async def _end_when_draining(self) -> None:
@@ -335,7 +361,7 @@ class Session:
             resume=self._session_id,
             model=self._rules.model,
             budget_usd=self._budget_left(),
-            spent=self._usage,
+            spent=self._spent,
             permissions=self._rules.permissions,
             rules=RULES,
             login_home=self._rules.login_home,
@@ -352,17 +378,21 @@ class Session:
         return max(0.0, self._rules.budget_usd - (self._usage.cost_usd or 0.0))
 
     def _count(self, usage: Usage) -> None:
-        """Add a turn's usage to the attempt's."""
-        costs = [cost for cost in (self._usage.cost_usd, usage.cost_usd) if cost is not None]
-        self._usage = Usage(
-            input_tokens=self._usage.input_tokens + usage.input_tokens,
-            output_tokens=self._usage.output_tokens + usage.output_tokens,
-            cost_usd=sum(costs) if costs else None,
-        )
+        """Add a turn's usage to the task's and to the session's."""
+        self._usage, self._spent = _sum(self._usage, usage), _sum(self._spent, usage)
 
     async def _still_ours(self) -> None:
         """Make sure of the lease; raises LeaseLost."""
         await self._store.patience.keep_trying("renew", self._lease.renew)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    costs = [cost for cost in (one.cost_usd, other.cost_usd) if cost is not None]
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cost_usd=sum(costs) if costs else None,
+    )
 
 
 def _network(environ: Mapping[str, str]) -> dict[str, str]:
