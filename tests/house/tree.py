@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -53,8 +54,16 @@ def lines(*suffixes: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def parsed(path: Path) -> ast.Module:
-    """Parse a Python file once for all who ask."""
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    """Parse a Python file once for all who ask.
+
+    Without collecting garbage meanwhile: CPython 3.11 loses count of its recursion when a finalizer
+    runs inside the parser (SystemError "AST constructor recursion depth mismatch").
+    """
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    finally:
+        gc.enable()
 
 
 def strings(path: Path) -> Iterator[tuple[int, str]]:
