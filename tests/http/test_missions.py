@@ -160,6 +160,20 @@ async def test_what_a_mission_left_behind(hall: Hall, http: httpx.AsyncClient) -
     assert mission_now["result"]["patch"] is None, "a list of missions must stay small"
 
 
+async def test_a_patch_that_is_no_text_still_arrives_byte_for_byte(
+    hall: Hall, http: httpx.AsyncClient
+) -> None:
+    mission = await start(hall.store)
+    patch = b"+caf\xe9 \xff\x00\xf0\x9f\x9a\x80\n"
+    await settle(hall.store, await (await hand(hall.store)).take(), patch=patch)
+    path = f"/v1/missions/{mission.id}/result"
+    shown = (await http.get(path)).json()["result"]["patch"]
+    assert shown == "+caf\ufffd \ufffd\x00\U0001f680\n"
+    raw = await http.get(path, headers={"Accept": "text/x-patch"})
+    assert raw.content == patch
+    assert raw.headers["content-type"].startswith("text/x-patch")
+
+
 async def test_a_finished_history_is_read_in_pages(hall: Hall, http: httpx.AsyncClient) -> None:
     mission = await start(hall.store)
     claim = await (await hand(hall.store)).take()

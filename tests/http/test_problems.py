@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+import anyio
 import httpx
 import pytest
 
-from halls import Hall
+from halls import API_KEY, Hall
 from tinytown import ids
 from tinytown.http import BODY_BYTES
 from tinytown.http.problems import texts
@@ -224,3 +225,18 @@ async def test_a_request_id_is_taken_over_when_it_is_harmless(http: httpx.AsyncC
         reply = await http.get("/health", headers={"X-Request-Id": sent})
         (made,) = reply.headers.get_list("x-request-id")
         assert re.fullmatch(r"req_[0-9a-z]{26}", made)
+
+
+async def test_a_caller_who_hangs_up_is_no_error_of_ours(
+    hall: Hall, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = hall.address.removeprefix("http://").rpartition(":")
+    for path in ("/v1/missions", "/v1/events"):
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+        )
+        async with await anyio.connect_tcp(host, int(port)) as line:
+            await line.send(head.encode() + b'{"goal": "half a')
+    assert (await http.get("/v1/missions")).json()["items"] == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

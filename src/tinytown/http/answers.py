@@ -95,11 +95,13 @@ async def look_at_link(token: Id, town: TheTown) -> Response[None]:
 )
 async def answer_link(token: Id, request: Request[Any, Any, Any], town: TheTown) -> Response[Any]:
     """Answer. The first answer wins; the same again is fine, another gets 409 and who was first."""
-    body = await request.body()
-    as_json = not body or wants_json(request)
+    # A body says how long it is or that it comes in chunks; what has neither is a bare tap.
+    tap = request.headers.get("content-length", "0") == "0" and not _chunked(request)
+    as_json = tap or wants_json(request)
     try:
         link, question = await _opened(town, token)
-        answer = _answer(request, body, link, question)
+        # Only who holds a genuine link may send a body at all.
+        answer = _answer(request, await request.body(), link, question)
         by = await _name(town, link)
         done = await town.questions.answer(question.id, answer, by=by, via="link")
     except Invalid as error:
@@ -109,6 +111,10 @@ async def answer_link(token: Id, request: Request[Any, Any, Any], town: TheTown)
     except (NotFound, Gone, AlreadyAnswered, IllegalMove) as error:
         return await _refused(request, town, error, as_json=as_json, token=token)
     return _json(done) if as_json else _html(ended_page(done))
+
+
+def _chunked(request: Request[Any, Any, Any]) -> bool:
+    return "transfer-encoding" in request.headers
 
 
 async def _opened(town: Town, token: str) -> tuple[AnswerLink, Question]:

@@ -145,6 +145,8 @@ def _say_in_which_form(name: str, replies: dict[str, Any], media_type: str) -> N
             reply["content"]["text/html"] = _TEXT
     elif name in {"watch_events", "metrics"}:
         replies["200"]["content"] = {media_type: _TEXT}
+    elif name == "read_result":
+        replies["200"]["content"]["text/x-patch"] = _TEXT
     elif name in {"read_mission_events", "read_mission_log"}:
         replies["200"]["content"]["text/event-stream"] = _TEXT
         replies["204"] = {"description": "The stream is over, and all of it was heard"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Response, Router, get, post
+from litestar import Request, Response, Router, get, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
 
 from tinytown.http.idempotency import TheReplies, once
@@ -15,6 +16,8 @@ from tinytown.http.problems import refusals
 from tinytown.models.mission import Mission, MissionState, Result, StartMission
 
 _MOVED: Final = refusals(401, 403, 404, 409, 503)
+_BYTES: Final = "surrogateescape"
+"""How the store keeps bytes that are not UTF-8 in text."""
 
 
 class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -171,25 +174,45 @@ async def message_mission(
     opt={"scope": "read"},
     operation_id="read_result",
     summary="Read what a mission left behind",
-    responses=refusals(401, 403, 404, 503),
+    responses={
+        200: ResponseSpec(MissionResult, description="What it left behind"),
+        **refusals(401, 403, 404, 503),
+    },
 )
-async def read_result(mission_id: Id, town: TheTown) -> MissionResult:
-    """Read summary, branch, patch and links of a mission; `result` is null while it runs."""
+async def read_result(
+    mission_id: Id, request: Request[Any, Any, Any], town: TheTown
+) -> Response[Any]:
+    """Read summary, branch, patch and links of a mission; `result` is null while it runs.
+
+    JSON can only carry text: in it, what is not UTF-8 in a patch is shown as U+FFFD. With
+    `Accept: text/x-patch` the patch itself comes, byte for byte.
+    """
     mission, results = await town.missions.results(mission_id)
+    patches = {task_id: (each.patch or "").encode(errors=_BYTES) for task_id, each in results}
+    whole_patch = b"".join(patches.values())
+    if "text/x-patch" in request.headers.get("accept", ""):
+        return Response(whole_patch, media_type="text/x-patch")
     whole = mission.result
     if whole is not None:
-        patches = [each.patch for _, each in results if each.patch]
         whole = msgspec.structs.replace(
             whole,
-            patch="".join(patches) or None,
+            patch=_text(whole_patch),
             patch_truncated=any(each.patch_truncated for _, each in results),
         )
-    return MissionResult(
-        mission_id=mission.id,
-        state=mission.state,
-        result=whole,
-        tasks=[TaskResult(task_id=task_id, result=each) for task_id, each in results],
+    tasks = [
+        TaskResult(
+            task_id=task_id,
+            result=msgspec.structs.replace(each, patch=_text(patches[task_id])),
+        )
+        for task_id, each in results
+    ]
+    return Response(
+        MissionResult(mission_id=mission.id, state=mission.state, result=whole, tasks=tasks)
     )
+
+
+def _text(patch: bytes) -> str | None:
+    return patch.decode(errors="replace") or None
 
 
 def routes(*more: Any) -> Router:
