@@ -30,6 +30,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.timeout(120)  # reads every file and every library's, without a cache
 def test_every_room_knows_only_the_rooms_below() -> None:
     command = Path(sys.executable).with_name("lint-imports")
     said = subprocess.run(
