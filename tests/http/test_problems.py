@@ -146,13 +146,22 @@ async def test_wrong_fields_are_named_one_by_one(http: httpx.AsyncClient) -> Non
     ]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "text/json5"])
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "text/json5"])
 async def test_only_json_is_read(http: httpx.AsyncClient, kind: str) -> None:
     reply = await http.post("/v1/missions", content=b'{"goal":"x"}', headers={"Content-Type": kind})
     problem(reply, 415, "unsupported-media-type")
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", None])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/vnd.town+json",
+        "application/x-www-form-urlencoded",  # what `curl -d` says of every body
+        None,
+    ],
+)
 async def test_json_is_read_whether_it_says_so_or_says_nothing(
     http: httpx.AsyncClient, kind: str | None
 ) -> None:
