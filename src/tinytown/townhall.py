@@ -44,10 +44,12 @@ from tinytown_notifiers.sinks.push import PushSink
 from tinytown_notifiers.sinks.target import redacted_url
 from tinytown_notifiers.wording import Writer
 
-__all__ = ["Service", "Townhall", "main", "running_townhall", "serve"]
+__all__ = ["Service", "Townhall", "cause_of", "main", "running_townhall", "serve"]
 
 _log = logging.getLogger(__name__)
 
+FIRST_TICK_SECONDS: Final = 2.0
+"""How long the doors wait for the first tick, so that who hears "ready" finds it so."""
 DAY_MS: Final = 86_400_000
 _LAST_PORT: Final = 65535
 
@@ -158,6 +160,9 @@ async def running_townhall(
         async with anyio.create_task_group() as group:
             for service in background:
                 group.start_soon(_run, service, name=service.name)
+            with anyio.move_on_after(FIRST_TICK_SECONDS):
+                while not dispatcher.healthy:  # noqa: ASYNC110 - it tells nobody, and it is soon
+                    await anyio.sleep(0.002)
             async with listener.serving(door.app), anyio.create_task_group() as guests:
                 for build in services:
                     service = build(hall)
@@ -202,8 +207,9 @@ def _trial(notifier: Notifier) -> Callable[[str], Awaitable[Trial]]:
 async def _run(service: Service) -> None:
     try:
         await service.run()
-    except Exception:
-        _log.exception("service.failed", extra={"facts": {"service": service.name}})
+    except Exception as error:
+        facts = {"service": service.name, "reason": str(error) or type(error).__name__}
+        _log.error("service.failed", extra={"facts": facts})
         raise
 
 
@@ -266,27 +272,20 @@ example:
 def main(arguments: list[str] | None = None) -> int:
     """Run the console script `townhall`; exit codes as its help says."""
     asked = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(asked):
+        return _print(_HELP.rstrip())
+    if "--version" in asked:
+        return _print(f"townhall {tinytown.__version__}")
     try:
         config = settings.load()
         if asked == ["settings"]:
-            _print(*(f"{name}={value}" for name, value in settings.describe(config)))
-            return 0
+            return _print(*(f"{name}={value}" for name, value in settings.describe(config)))
         config = _with_options(config, asked)
         logs.configure(config.log or ("console" if sys.stderr.isatty() else "json"))
         serving = partial(serve, config, services=_launching(config), ready=_greet)
         anyio.run(serving, backend_options={"use_uvloop": _uvloop()})
-    except _Said as said:
-        _print(str(said))
-        return 0
-    except (SettingsError, CannotLaunch, _Misused) as error:
-        return _last_word(error, 2)
-    except (CannotConnect, StoreUnavailable) as error:
-        return _last_word(error, 5)
-    except (CannotListen, EmbeddedError) as error:
-        return _last_word(error, 1)
-    except Exception:  # noqa: BLE001 - the last net: one line in the log, never a bare trace
-        _log.exception("townhall.failed")
-        return 1
+    except Exception as error:  # noqa: BLE001 - the last net: one line, never a bare trace
+        return _last_word(cause_of(error))
     return 0
 
 
@@ -307,10 +306,6 @@ def _launching(config: Settings) -> list[Callable[[Townhall], Service]]:
     return [launcher]
 
 
-class _Said(Exception):
-    """All that was asked for is a text."""
-
-
 class _Misused(Exception):
     """The command line makes no sense; one line."""
 
@@ -321,10 +316,6 @@ def _with_options(config: Settings, arguments: list[str]) -> Settings:
     changes: dict[str, Any] = {}
     while rest:
         name, _, value = rest.pop(0).partition("=")
-        if name in {"-h", "--help"}:
-            raise _Said(_HELP.rstrip())
-        if name == "--version":
-            raise _Said(f"townhall {tinytown.__version__}")
         if name not in {"--host", "--port"}:
             raise _Misused(f"unknown argument {name}; try townhall --help")
         value = value or (rest.pop(0) if rest else "")
@@ -356,13 +347,38 @@ def _uvloop() -> bool:
     return find_spec("uvloop") is not None
 
 
-def _print(*lines: str) -> None:
+def _print(*lines: str) -> int:
     print(*lines, sep="\n", flush=True)  # noqa: T201 - what a command is asked to say
+    return 0
 
 
-def _last_word(error: Exception, code: int) -> int:
-    print(f"townhall: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
-    return code
+# What a person can do something about, and the exit code that says so.
+_EXITS: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (SettingsError, 2),
+    (CannotLaunch, 2),
+    (_Misused, 2),
+    (CannotConnect, 5),
+    (StoreUnavailable, 5),
+    (CannotListen, 1),
+    (EmbeddedError, 1),
+)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Find the one error inside the groups that task groups wrap around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _last_word(error: BaseException) -> int:
+    """Say in one line why it ends; what nobody foresaw is traced in the log. The exit code."""
+    for kind, code in _EXITS:
+        if isinstance(error, kind):
+            print(f"townhall: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
+            return code
+    _log.error("townhall.failed", exc_info=error)
+    return 1
 
 
 if __name__ == "__main__":

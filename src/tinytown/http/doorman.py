@@ -21,6 +21,8 @@ _log = logging.getLogger("tinytown.http")
 
 _FIT: Final = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
 _HEADER: Final = b"x-request-id"
+_ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""What every reply says that does not say otherwise: it is about now, and it is what it says."""
 _QUIET: Final = frozenset({"/health", "/ready", "/metrics", "/api/scaling", "/api/scaling/{pool}"})
 """What machines ask all day long; a line only when it goes wrong."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
@@ -49,6 +51,8 @@ class Doorman:
             return
         begun = time.perf_counter()
         request_id = _request_id(scope["headers"])
+        # For those inside who have something to say about this request.
+        scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         first_byte = 0.0
 
@@ -58,6 +62,8 @@ class Doorman:
                 status = message["status"]
                 first_byte = time.perf_counter() - begun
                 headers = [*message["headers"], (_HEADER, request_id.encode())]
+                said = {name for name, _ in headers}
+                headers += [header for header in _ALWAYS if header[0] not in said]
                 if scope["method"] == "OPTIONS" and status == 204:
                     # The framework's own reply knows only the first handler of a path.
                     allow = self._methods[_route(scope)]

@@ -137,7 +137,12 @@ def of_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[st
 
 def of_anything(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """Hide what nobody foresaw behind the request id, and log it."""
-    _log.error("http.broken", exc_info=error, extra={"facts": {"path": request.url.path}})
+    # The route and not the path: a path may be an answer link.
+    facts = {
+        "route": request.scope.get("path_template"),
+        "request_id": request.scope["state"].get("request_id"),
+    }
+    _log.error("http.broken", exc_info=error, extra={"facts": facts})
     slug, title, _ = _OF_STATUS[500]
     return problem(500, slug, title, "the log has it under the request id of this reply")
 
