@@ -116,6 +116,11 @@ bench *args:
 chaos *args:
     CHAOS=long pytest tests/chaos -s {{ args }}
 
+# the races around zero: a thousand idle exits against a new task, two hundred killed launchers
+[group("look")]
+races *args:
+    RACES=long pytest tests/launch/test_going_home.py -s -p no:randomly {{ args }}
+
 # write the generated pages again: keys, settings, problems, states
 [group("docs")]
 docs:
