@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import click
 import msgspec
@@ -19,6 +21,7 @@ from tinytown.models.question import Question
 from tinytown.models.scaling import Signal
 from tinytown.models.worker import Worker, WorkerState
 
+_SPENT: Final = re.compile(rb'^tinytown_agent_seconds_total\{kind="(\w+)"\} (\S+)$', re.MULTILINE)
 _OPEN = ("blocked", "running", "queued", "paused")
 _GONE = {WorkerState.STOPPED, WorkerState.LOST}
 
@@ -30,6 +33,9 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     uptime_seconds: float
     scaling: Signal
+    agent_seconds: dict[str, float]
+    """What the time of workers went into so far: `busy`, `idle`, `boot`, `drain`; each counts when
+    a worker goes on to something else."""
     missions: list[Mission]
     questions: list[Question]
     workers: list[Worker]
@@ -91,6 +97,7 @@ async def overview(town: TownClient) -> Overview:
         version=health.version,
         uptime_seconds=health.uptime_seconds,
         scaling=scaling,
+        agent_seconds=spent((await town.get("/metrics")).body),
         missions=missions,
         questions=[decode(item, Question) for item in questions],
         workers=[worker for worker in seen if worker.state not in _GONE],
@@ -105,6 +112,26 @@ def headline(found: Overview) -> str:
         f" · up {lasting(found.uptime_seconds)}"
         f" · {found.scaling.recommendation}: {found.scaling.reason}"
     )
+
+
+def spent(metrics: bytes) -> dict[str, float]:
+    """Read from the town's metrics what workers' time went into, in seconds (pure)."""
+    return {kind.decode(): round(float(value), 3) for kind, value in _SPENT.findall(metrics)}
+
+
+def cost(found: Overview) -> str:
+    """Say in one line what workers did so far, and what being ready cost beside it."""
+    kinds = {"busy": "worked", "idle": "idled", "boot": "booted", "drain": "drained"}
+    parts = [
+        f"{word} {lasting(found.agent_seconds[kind])}"
+        for kind, word in kinds.items()
+        if found.agent_seconds.get(kind, 0) >= 1
+    ]
+    busy = found.agent_seconds.get("busy", 0)
+    if not parts or not busy:
+        return "workers so far: " + (", ".join(parts) or "none was needed")
+    idle = (sum(found.agent_seconds.values()) - busy) / busy
+    return f"workers so far: {', '.join(parts)} · {idle:.0%} on top of the work"
 
 
 def sections(found: Overview) -> list[Section]:
@@ -140,6 +167,7 @@ def sections(found: Overview) -> list[Section]:
 
 async def _print(found: Overview) -> None:
     render.say(headline(found))
+    render.say(cost(found))
     for section in sections(found):
         render.say("")
         render.table(section.head, section.rows, empty=section.empty)
@@ -166,7 +194,10 @@ async def _live(town: TownClient) -> None:
     with Live(console=render.console(), screen=True, auto_refresh=False) as live:
 
         async def show(found: Overview) -> None:
-            parts: list[RenderableType] = [Text(headline(found), style="bold")]
+            parts: list[RenderableType] = [
+                Text(headline(found), style="bold"),
+                Text(cost(found), style="dim"),
+            ]
             for section in sections(found):
                 parts.append(Text(""))
                 if section.rows:
