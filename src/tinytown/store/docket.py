@@ -17,7 +17,9 @@ from tinytown.store.wire import Client
 
 PATCH_BYTES: Final = 2 * 1024 * 1024
 """The largest patch kept in Redis; the branch holds what is larger."""
-_CLAIMED = 1
+_CLAIMED, _DUE = 1, 4
+RECLAIM: Final = 8
+"""Expired things one claim looks after before it reads, so that nothing waits for a tick."""
 
 
 class Nothing(msgspec.Struct, frozen=True):
@@ -45,9 +47,18 @@ class Docket:
         self, worker_id: str, pools: Sequence[str], *, lease_ms: int, silence_ms: int
     ) -> Claim | Nothing | Refused:
         """Take the most urgent waiting task of these pools, or learn what to wait for."""
-        reply = await self._scripts.run(
-            "claim_task", worker=worker_id, lease_ms=lease_ms, silence_ms=silence_ms, pools=pools
-        )
+        for ticked in (0, 1):
+            reply = await self._scripts.run(
+                "claim_task",
+                worker=worker_id,
+                lease_ms=lease_ms,
+                silence_ms=silence_ms,
+                ticked=ticked,
+                pools=pools,
+            )
+            if reply[0] != _DUE:
+                break
+            await self._scripts.run("tick", limit=RECLAIM)
         if reply[0] == _CLAIMED:
             return records.claim(reply[1:])
         if reply[0] == REFUSED:

@@ -101,27 +101,27 @@ def message(text: str) -> Message:
 
 def claim(reply: Sequence[Any]) -> Claim:
     """Make a claim of claim_task's reply (without its leading 1)."""
-    task_id, mission_id, attempt, lease_until, spec_json, flat, messages = reply
-    fields = pairs(flat)
+    task_id, mission_id, attempt, lease_until, spec_json, fields, messages = reply
+    name, instructions, agent, pool, after, dependents, checkpoint = fields
     spec = msgspec.json.decode(spec_json, type=StartMission)
     return Claim(
         task_id=task_id,
         mission_id=mission_id,
         attempt=attempt,
         lease_until_ms=lease_until,
-        name=fields["name"],
+        name=name,
         goal=spec.goal,
-        instructions=fields["instructions"],
+        instructions=instructions,
         title=spec.title or "",
         repo=spec.repo,
         ref=spec.ref,
-        agent=_or_none(fields["agent"]),
-        pool=fields["pool"],
+        agent=_or_none(agent),
+        pool=pool,
         time_limit_seconds=spec.time_limit_seconds,
         messages=tuple(message(text) for text in messages),
-        earlier=tuple(fields["after"].split()),
-        leads=bool(fields["dependents"]),
-        checkpoint=fields.get("checkpoint", "0") != "0",
+        earlier=tuple(after.split()),
+        leads=bool(dependents),
+        checkpoint=checkpoint not in {None, "", "0"},
     )
 
 

@@ -61,8 +61,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries listed per endpoint."""
     failing_after: int = 3
     """Failures in a row that make an endpoint `failing`."""
-    reclaim_batch: int = 8
-    """Expired things one claim looks after before it reads."""
     retention_ms: int = 7 * 86_400_000
     """How long an ended mission can be read."""
     grace_ms: int = 366 * 86_400_000
@@ -157,9 +155,7 @@ class Scripts:
         texts = sources()
         shared = [texts.pop(name) for name in PRELUDE]
         moves = {noun: _lua_table(table) for noun, table in TABLES.items()}
-        bounds = {
-            name: _lua_value(value) for name, value in msgspec.structs.asdict(limits).items()
-        }
+        bounds = {name: _lua_value(value) for name, value in msgspec.structs.asdict(limits).items()}
         self._scripts: dict[str, Script] = {}
         self._arguments: dict[str, tuple[str, ...]] = {}
         for name, body in texts.items():

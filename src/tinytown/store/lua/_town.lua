@@ -105,9 +105,9 @@ end
 
 -- Missions -----------------------------------------------------------------------------------
 
-local function mission_of(id)
+local function mission_of(id, ...)
   return some(K.mission(id), 'state', 'title', 'created_at', 'open', 'blocked', 'failed',
-    'paused', 'started_at', 'not_before', 'priority')
+    'paused', 'started_at', 'not_before', ...)
 end
 
 local function mission_to(id, mission, to, ...)
@@ -123,17 +123,19 @@ local function task_ids(mission) return redis.call('ZRANGE', K.mission_tasks(mis
 local function expire_mission(id)
   local ttl = LIMIT.retention_ms + LIMIT.grace_ms
   for _, key in ipairs({ K.mission(id), K.mission_tasks(id), K.mission_events(id),
-    K.mission_log(id), K.mission_messages(id), K.mission_questions(id) }) do
+    K.mission_log(id), K.mission_messages(id) }) do
     redis.call('PEXPIRE', key, ttl)
   end
   for _, task in ipairs(task_ids(id)) do
     redis.call('PEXPIRE', K.task(task), ttl)
     redis.call('PEXPIRE', K.task_patch(task), ttl)
     redis.call('PEXPIRE', K.task_bundle(task), ttl)
-    redis.call('PEXPIRE', K.task_asked(task), ttl)
   end
-  for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
+  local questions = redis.call('ZRANGE', K.mission_questions(id), 0, -1)
+  if #questions > 0 then redis.call('PEXPIRE', K.mission_questions(id), ttl) end
+  for _, question in ipairs(questions) do
     redis.call('PEXPIRE', K.question(question), ttl)
+    redis.call('PEXPIRE', K.task_asked(redis.call('HGET', K.question(question), 'task')), ttl)
   end
   redis.call('ZADD', K.timers, now + LIMIT.retention_ms, 'retire:' .. id)
 end
@@ -195,18 +197,19 @@ local function task_to(id, task, to, ...)
   task.state = to
 end
 
-local function enqueue(id, task, kind, facts)
+-- `...`: what else is written with it, of a task that is just being made.
+local function enqueue(id, task, kind, facts, ...)
   local entry = redis.call('XADD', K.docket(task.pool, task.priority), '*', 'task', id)
   task_to(id, task, 'queued', 'entry', entry, 'queued_at', now, 'deferred', '0', 'worker', '',
-    'questions', '0', 'parked', '0')
+    'questions', '0', 'parked', '0', ...)
   redis.call('ZADD', K.waiting(task.pool), now, id)
   facts.name = task.name
   facts.pool = task.pool
   emit(kind, task.mission, id, cjson.encode(facts))
 end
 
-local function defer(id, task)
-  redis.call('HSET', K.task(id), 'deferred', '1')
+local function defer(id, task, ...)
+  redis.call('HSET', K.task(id), 'deferred', '1', ...)
   gauge('deferred:' .. task.pool, 1)
 end
 
@@ -220,15 +223,15 @@ local function undefer(id, task)
 end
 
 -- A pending task that waits for no other task: onto the docket, or aside until it may.
-local function make_ready(id, task, mission, kind, facts)
+local function make_ready(id, task, mission, kind, facts, ...)
   if mission.paused == '1' then
-    defer(id, task)
+    defer(id, task, ...)
   elseif tonumber(mission.not_before) > now then
-    defer(id, task)
+    defer(id, task, 'state', 'pending', ...)
     redis.call('ZADD', K.timers, mission.not_before, 'later:' .. id)
     redis.call('ZADD', K.later(task.pool), mission.not_before, id)
   else
-    enqueue(id, task, kind, facts)
+    enqueue(id, task, kind, facts, ...)
   end
 end
 

@@ -1,32 +1,37 @@
 -- claim_task: a worker takes the most urgent waiting task of its pools and gets its lease.
 -- KEYS: events
--- ARGV: now, worker, lease_ms, silence_ms, pools…
--- Returns: {1, task, mission, attempt, lease_until, spec, {task fields}, {messages}} claimed, also
---   when repeated ·
+-- ARGV: now, worker, lease_ms, silence_ms, ticked (1: what was due has been handled), pools…
+-- Returns: {1, task, mission, attempt, lease_until, spec, {name, instructions, agent, pool, after,
+--   dependents, checkpoint}, {messages}} claimed, also when repeated ·
 --   {3, next_due, {stream, last_id, …}} nothing waits: block on these streams after these ids ·
+--   {4} something is due, perhaps a lost task: tick, then ask again ·
 --   {0, state} this worker may not claim · {-1} unknown worker
--- Events: task.started, mission.started, worker.idle (and task.requeued for expired leases)
+-- Events: task.started, mission.started, worker.idle
 local id, lease_ms, silence_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker = worker_of(id)
 if worker.state == '' then return { -1 } end
-local function claimed(task_id, mission, attempt, lease_until)
-  return { 1, task_id, mission, attempt, lease_until, redis.call('HGET', K.mission(mission), 'spec'),
-    redis.call('HGETALL', K.task(task_id)), redis.call('LRANGE', K.mission_messages(mission), 0, -1) }
+local function claimed(task_id, mission, attempt, lease_until, spec)
+  return { 1, task_id, mission, attempt, lease_until, spec,
+    redis.call('HMGET', K.task(task_id), 'name', 'instructions', 'agent', 'pool', 'after',
+      'dependents', 'checkpoint'),
+    redis.call('LRANGE', K.mission_messages(mission), 0, -1) }
 end
 
 -- A worker that holds a task and asks for one never heard of it: the reply was lost on its way.
 if worker.task ~= '' then
-  local held = task_of(worker.task)
+  local held = some(K.task(worker.task), 'mission', 'state', 'attempt', 'worker')
   if held.state == 'running' and held.worker == id then
     redis.call('ZADD', K.timers, now + lease_ms, 'lease:' .. worker.task)
-    return claimed(worker.task, held.mission, tonumber(held.attempt), now + lease_ms)
+    return claimed(worker.task, held.mission, tonumber(held.attempt), now + lease_ms,
+      redis.call('HGET', K.mission(held.mission), 'spec'))
   end
 end
 if worker.state ~= 'idle' and worker.state ~= 'starting' then return { 0, worker.state } end
 redis.call('ZADD', K.timers, now + silence_ms, 'worker:' .. id)
 redis.call('ZADD', K.workers, now, id)
 
-run_timers(LIMIT.reclaim_batch)
+local first = redis.call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')
+if ARGV[5] ~= '1' and tonumber(first[2]) <= now then return { 4 } end
 
 local function read(stream)
   local reply = redis.pcall('XREADGROUP', 'GROUP', 'workers', id, 'COUNT', 1, 'STREAMS', stream, '>')
@@ -40,10 +45,11 @@ local function read(stream)
 end
 
 local function take(stream)
-  while true do
+  while redis.call('XLEN', stream) > 0 do
     local entry, task_id = read(stream)
     if not entry then return nil end
-    local task = task_id and task_of(task_id)
+    local task = task_id and some(K.task(task_id), 'mission', 'name', 'state', 'attempt', 'pool',
+      'priority', 'entry', 'queued_at')
     if task and task.state == 'queued' and task.entry == entry then return task_id, task end
     -- A stale entry: its task was canceled, paused or queued anew since.
     redis.call('XACK', stream, 'workers', entry)
@@ -52,7 +58,7 @@ local function take(stream)
 end
 
 local busy_pools, task_id, task = {}, nil, nil
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   if redis.call('ZCARD', K.waiting(ARGV[i])) > 0 then busy_pools[#busy_pools + 1] = ARGV[i] end
 end
 for _, priority in ipairs({ 'high', 'normal', 'low' }) do
@@ -63,7 +69,7 @@ end
 
 if not task_id then
   local streams = {}
-  for i = 5, #ARGV do
+  for i = 6, #ARGV do
     for _, priority in ipairs({ 'high', 'normal', 'low' }) do
       local stream = K.docket(ARGV[i], priority)
       local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
@@ -76,8 +82,7 @@ if not task_id then
     redis.call('HSET', K.worker(id), 'rested', '1')
     emit('worker.idle', '', '', cjson.encode({ worker = id }))
   end
-  local first = redis.call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')
-  return { 3, tonumber(first[2] or 0), streams }
+  return { 3, tonumber(first[2]), streams }
 end
 
 local attempt = tonumber(task.attempt) + 1
@@ -92,7 +97,7 @@ worker_to(id, worker, 'busy', 'task', task_id)
 emit('task.started', task.mission, task_id,
   cjson.encode({ name = task.name, worker = id, attempt = attempt, lease_ms = lease_ms }))
 
-local mission = mission_of(task.mission)
+local mission = mission_of(task.mission, 'spec')
 if mission.started_at == '' then mission.started_at = at end
 follow_tasks(task.mission, mission, {})
-return claimed(task_id, task.mission, attempt, lease_until)
+return claimed(task_id, task.mission, attempt, lease_until, mission.spec)

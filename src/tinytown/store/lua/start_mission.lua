@@ -24,17 +24,18 @@ emit('mission.created', id, '', cjson.encode(facts))
 
 local mission = { paused = '0', not_before = not_before }
 for position, task in ipairs(tasks) do
-  redis.call('HSET', K.task(task.id), 'mission', id, 'name', task.name, 'state', 'pending',
-    'pool', task.pool, 'agent', task.agent, 'priority', priority,
-    'instructions', task.instructions, 'depends_on', task.depends_on, 'deps', task.deps,
-    'dependents', task.dependents, 'after', task.after, 'attempt', 0, 'losses', 0,
-    'max_attempts', max_attempts, 'deferred', 0, 'questions', 0)
+  local fields = { 'mission', id, 'name', task.name, 'pool', task.pool, 'agent', task.agent,
+    'priority', priority, 'instructions', task.instructions, 'depends_on', task.depends_on,
+    'deps', task.deps, 'dependents', task.dependents, 'after', task.after, 'attempt', 0,
+    'losses', 0, 'max_attempts', max_attempts }
   redis.call('ZADD', K.mission_tasks(id), position, task.id)
   redis.call('SADD', K.pools, task.pool)
   gauge('tasks:' .. task.pool .. ':pending', 1)
   if task.deps == 0 then
     make_ready(task.id, { mission = id, name = task.name, state = 'pending', pool = task.pool,
-      priority = priority }, mission, 'task.queued', {})
+      priority = priority }, mission, 'task.queued', {}, unpack(fields))
+  else
+    redis.call('HSET', K.task(task.id), 'state', 'pending', 'deferred', '0', unpack(fields))
   end
 end
 return { 1 }
