@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from tinytown.models.scaling import (
     Demand,
     PoolSignal,
+    Signal,
+    Start,
     WorkerCounts,
+    missing,
+    only,
     share,
     signal,
     to_start,
@@ -211,3 +215,66 @@ def test_ages_are_never_negative(demand: Demand, most: int) -> None:
     found: PoolSignal = signal(demand, least=0, most=most, now_ms=NOW - 100)
     assert (found.oldest_waiting_seconds or 0) >= 0
     assert (found.next_due_seconds or 0) >= 0
+
+
+def say(town: dict[str, Demand], most: int) -> Signal:
+    """Say a town's signal as town/scaling.py does."""
+    places = share(town, most=most)
+    pools = {
+        name: signal(demand, least=0, most=places[name], now_ms=NOW)
+        for name, demand in town.items()
+    }
+    start = sum(pool.start for pool in pools.values())
+    whole = signal(total(town), least=0, most=most, now_ms=NOW, start=start)
+    return Signal(
+        **{name: getattr(whole, name) for name in whole.__struct_fields__},
+        version=1,
+        town="main",
+        generated_at="2026-11-22T21:00:00.123Z",
+        seq=1,
+        pools=pools,
+    )
+
+
+@given(town=towns, most=mosts)
+def test_what_is_missing_is_what_the_signal_says(town: dict[str, Demand], most: int) -> None:
+    said = say(town, most)
+    listed = missing(said)
+    assert len(listed) == said.start
+    for pool, part in said.pools.items():
+        assert listed.count(pool) == part.start
+    ages = [said.pools[pool].oldest_waiting_seconds or 0 for pool in listed]
+    assert ages == sorted(ages, reverse=True), "who waits longest comes first"
+    present = sum(demand.workers.present for demand in town.values())
+    assert len(listed) <= max(0, most - present)
+
+
+@given(town=towns, most=mosts)
+def test_starting_everything_that_is_missing_leaves_nothing_missing(
+    town: dict[str, Demand], most: int
+) -> None:
+    after = {}
+    listed = missing(say(town, most))
+    for pool, demand in town.items():
+        coming = demand.workers.starting + listed.count(pool)
+        workers = msgspec.structs.replace(demand.workers, starting=coming)
+        after[pool] = msgspec.structs.replace(demand, workers=workers)
+    assert missing(say(after, most)) == []
+
+
+@given(town=towns, most=mosts, more=st.integers(1, 5))
+def test_only_waiting_work_starts_anybody(town: dict[str, Demand], most: int, more: int) -> None:
+    still = {
+        pool: msgspec.structs.replace(demand, waiting=0, oldest_waiting_ms=None, blocked=more)
+        for pool, demand in town.items()
+    }
+    assert missing(say(still, most)) == []
+
+
+@given(town=towns, most=mosts)
+def test_a_webhook_hears_of_the_promised_starts_only(town: dict[str, Demand], most: int) -> None:
+    said = say(town, most)
+    starts = [Start(str(number), pool) for number, pool in enumerate(missing(said)[:2])]
+    told = only(said, starts)
+    assert told.start == len(starts) == sum(part.start for part in told.pools.values())
+    assert (told.waiting, told.desired, told.seq) == (said.waiting, said.desired, said.seq)
