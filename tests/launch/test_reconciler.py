@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 
 from conftest import Eventually
 from paper import MakeTown, PaperLauncher, reconciling
+from servers import RedisServer
 from tinytown.launch import StartFailed, reconciler
 from tinytown.models.scaling import Signal, Start
 from tinytown.store import Store
-from towns import ask, hand, settle, start
+from towns import ask, hand, open_town, settle, start
 
 
 @pytest.fixture
@@ -279,3 +280,31 @@ async def test_the_launcher_hears_the_signal_it_should_serve(
     async with reconciling(town_of(max_workers=2), paper.open()):
         await eventually(lambda: len(paper.started) == 2)
     assert [(signal.start, signal.pools["default"].start) for signal in paper.signals] == [(2, 2)]
+
+
+async def test_redis_may_go_away_in_the_middle_of_a_start(
+    town_of: MakeTown, redis_server: Callable[..., RedisServer], eventually: Eventually
+) -> None:
+    """A failed start that could not be told is told when Redis is back, and then tried again."""
+    server = redis_server(persist=True, appendfsync="always")
+
+    class Away(PaperLauncher):
+        async def start(self, starts: Sequence[Start], signal: Signal) -> dict[str, StartFailed]:
+            failed = await super().start(starts, signal)
+            if len(self.started) == 1:
+                server.stop()
+            return failed
+
+    away = Away()
+    away.refuses = StartFailed("no room", failed=False, again_seconds=0.05)
+    async with open_town(server.url) as store:
+        async with reconciling(town_of(of=store), away.open()):
+            await start(store)
+            await eventually(lambda: len(away.started) == 1)
+            away.refuses = None
+            await settled(store)
+            server.start()
+            await eventually(lambda: away.started[-1] == "default", within_seconds=15)
+        counters = await store.clockwork.counters()
+    assert counters["worker_starts:paper:refused"] == 1
+    assert len(away.started) == 2
