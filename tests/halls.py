@@ -162,6 +162,8 @@ class HallProcess:
         assert self.process.stderr is not None
         self.process.stdout.close()
         self.process.stderr.close()
+        stray = [line for line in self.log if line["event"] in {"plain", "http.broken"}]
+        assert not stray, f"not every line of the log is one of ours: {stray}"
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None
