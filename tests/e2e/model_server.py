@@ -36,6 +36,7 @@ from e2e.model_wires import Conversation, Reply, Tool, wire_for
 MARK = "MODEL-SCRIPT:"
 HANG_SECONDS = 600.0
 
+_NO_ANSWERS = ("PARKED", "Connection closed")  # the second: the CLI itself is being ended
 _SHELLS = ("bash", "shell", "exec_command", "run_shell_command", "shell_command")
 _WRITERS = ("write", "write_file")
 _COMMANDS = ("command", "cmd")
@@ -181,7 +182,7 @@ def next_step(talk: Conversation) -> dict[str, Any]:
             # Some CLIs forget a call that was cut off; its answer is told all the same.
             done += bool(_question(step)) and f"You asked: {_question(step)}" in text
         elif kind == "result":
-            told_to_end = "PARKED" in text
+            told_to_end = any(word in text for word in _NO_ANSWERS)
             parked = told_to_end and not step.get("stubborn")
             done += not told_to_end or "tool" in step
     # Without tools it is a side request (a title, a summary), whatever its text quotes.

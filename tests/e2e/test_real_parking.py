@@ -295,3 +295,33 @@ async def test_another_agent_goes_on_with_the_work_if_not_with_the_session(town:
     await town.answer(question, "blue")
     town.worker("codex", name="second")
     await started_over(town, mission, before)
+
+
+async def test_a_worker_stopped_while_it_holds_a_question_leaves_it_open_for_another(
+    town: Street,
+) -> None:
+    cli = "claude"  # it forgets a call that was cut off, so the answer has to bring the question
+    first = town.worker(cli, name="first")
+    goal = "Paint. " + script(
+        {"shell": "echo primer | tee fence.txt"},
+        ask("Which colour?"),
+        {"shell": "echo blue >> fence.txt"},
+        {"say": "Painted."},
+    )
+    mission = await town.start(goal)
+    question = await town.question(mission)
+    first.terminate()
+    assert await gone_home(first) == 0
+    before = len(town.model.seen)
+    second = town.worker(cli, name="second", hold_seconds=HOLD, idle_seconds="0.2")
+    assert await gone_home(second) == 0, "nobody answered it either"
+    assert len(town.model.seen) == before, "waiting for a person costs no tokens"
+    await town.answer(question, "blue")
+    town.worker(cli, name="third")
+    ended = await town.ended(mission)
+    assert ended["state"] == "completed", ended["reason"]
+    turns = first_words_after(town.model, before)
+    assert position(turns, "result", "primer") < position(turns, "user", "answered: blue")
+    patch = (await town.result(mission))["patch"]
+    assert (patch.count("+primer"), patch.count("+blue")) == (1, 1)
+    assert await questions_asked(town, mission) == ["Which colour?"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -277,6 +278,9 @@ def main(argv: Sequence[str], desk: str | None) -> int:
     if not card:
         sys.stderr.write("tinytown bridge: no desk (an argument or TINYTOWN_DESK)\n")
         return 2
+    # Whoever ends a turn tells all its processes at once. A CLI that lost this server first would
+    # hear "connection closed" for an answer and go on without it: we leave when our input ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # What is printed by accident must not end up between the messages.
     output = os.dup(1)
     os.dup2(2, 1)
