@@ -272,6 +272,7 @@ async def cost(redis: Redis, http: httpx.AsyncClient, path: str) -> dict[str, in
     }
 
 
+@pytest.mark.timeout(90)
 async def test_reading_costs_the_same_however_much_is_stored(
     hall: Hall, http: httpx.AsyncClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +281,7 @@ async def test_reading_costs_the_same_however_much_is_stored(
     for path in paths:
         await cost(redis, http, path)  # the first time a script is sent in full
     costs = []
-    for stored in (100, 2_000):
+    for stored in (100, 5_000):
         while await redis.zcard(hall.store.keys("missions")) < stored:
             await start(hall.store)
         costs.append({path: await cost(redis, http, path) for path in paths})
