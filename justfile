@@ -153,6 +153,26 @@ slim:
 ship:
     python tools/smoke.py town worker
 
+# fly.toml in both shapes, checked without an account
+[group("ship")]
+fly-check:
+    python tools/check_fly.py fly.toml deploy/fly/suspend.toml
+
+# the workflows, by actionlint (a Go module: Go builds it once)
+[group("ship")]
+workflows:
+    go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
+
+# both images, weighed (needs docker; tools/containers.py says what helps without a registry)
+[group("ship")]
+images:
+    python tools/containers.py images
+
+# a mission in containers of 256 MB, with things killed (`--short`: without)
+[group("ship")]
+container-test *args:
+    python tools/containers.py test {{ args }}
+
 # pin again, newest versions: one file for each kind of machine, no index addresses
 [group("tidy")]
 lock:
