@@ -35,7 +35,7 @@ PLACES: Final = 64
 """Deliveries on their way at once; each may hold a thread, and a town has a handful of phones."""
 LEASE_SECONDS: Final = 45.0
 """More than twice the longest attempt (20 s): a lease that ends means a notifier that died."""
-LOOK_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 60.0
 """Replays and other notifiers' retries come without a bell; this is how long they may wait."""
 GRACE_SECONDS: Final = 3.0
 """How long attempts may go on when the process is told to stop."""

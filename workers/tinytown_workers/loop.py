@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from tinytown import __version__, ids
-from tinytown.errors import IllegalMove, LeaseLost, StoreUnavailable, TownError, WorkerNotFound
+from tinytown.errors import IllegalMove, LeaseLost, StoreUnavailable, TownError
 from tinytown.models.task import Claim
 from tinytown.models.worker import WorkerState
 from tinytown.store import Store
@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 
 BLOCK_SECONDS: Final = 30.0
 """How long one wait blocks: proxies drop sockets that are silent much longer."""
-BEATS: Final = 2
-"""Waits between two signs of life of an idle worker: one a minute."""
+BEAT_SECONDS: Final = 60.0
+"""How often an idle worker claims although nothing woke it: its sign of life."""
 SILENCE_SECONDS: Final = 150.0
 """After this much silence an idle worker counts as lost: two missed signs of life."""
 
@@ -93,7 +93,6 @@ class Worker:
         """Open the blocking connection and work on it; True when it is time to go home."""
         async with self._store.blocking(f"worker:{self.id}", block_seconds=BLOCK_SECONDS) as client:
             idle_since = anyio.current_time()
-            waits = 0
             while True:
                 if self._stop:
                     await self._leave("told to stop", always=True)
@@ -114,9 +113,6 @@ class Worker:
                         left = idle_since + self._rules.idle_seconds - anyio.current_time()
                         if left <= 0 and await self._leave("idle", always=False):
                             return True
-                        waits += 1
-                        if waits % BEATS == 0:
-                            await self._beat()
                         await self._wait(client, found.streams, max(0.0, left))
                     case None:
                         continue
@@ -145,11 +141,16 @@ class Worker:
 
     async def _wait(self, client: Any, streams: dict[str, str], left: float) -> None:
         """Block until there may be work, a signal, or nothing for long enough."""
-        seconds = min(BLOCK_SECONDS, max(left, 0.05))
+        until = anyio.current_time() + min(BEAT_SECONDS, max(left, 0.05))
+        found: dict[str, Any] = {}
         with anyio.CancelScope() as scope:
             self._waiting = scope
             try:
-                if not self._stop:
+                # A block that ended in silence goes on from the same places: nothing is missed.
+                while not (found or self._stop):
+                    seconds = min(BLOCK_SECONDS, until - anyio.current_time())
+                    if seconds <= 0:
+                        return
                     found = await self._store.workers.wait(
                         client,
                         {**streams, self._inbox: self._inbox_id},
@@ -163,19 +164,6 @@ class Worker:
                 return  # the claim that follows waits with patience
             finally:
                 self._waiting = None
-
-    async def _beat(self) -> None:
-        """Show a sign of life while idle."""
-        try:
-            await self._store.docket.renew(
-                self.id,
-                silence_ms=round(SILENCE_SECONDS * 1000),
-                lease_ms=0,
-                task_id="",
-                attempt=0,
-            )
-        except (StoreUnavailable, WorkerNotFound):
-            return  # the claim that follows meets the same and knows what to do
 
     # One task ---------------------------------------------------------------------------------
 

@@ -5,6 +5,10 @@
 -- ARGV: now, limit
 -- Returns: {1, handled, next_due (0 = nothing), now}
 -- Events: what the due moves tell (task.requeued, task.dead, question.expired, worker.lost, …)
-local handled = run_timers(tonumber(ARGV[2]))
+local handled = 0
 local first = redis.call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')
+if first[2] and tonumber(first[2]) <= now then
+  handled = run_timers(tonumber(ARGV[2]))
+  first = redis.call('ZRANGE', K.timers, 0, 0, 'WITHSCORES')
+end
 return { 1, handled, tonumber(first[2] or 0), now }
