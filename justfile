@@ -57,6 +57,11 @@ rooms:
 test *args:
     pytest -n 2 {{ args }}
 
+# deploy files against other people's schemas (fetched once, or given by $DEPLOY_SCHEMAS)
+[group("every day")]
+schemas:
+    pytest -m schemas tests/deploy
+
 # read the town aloud: the living documentation
 [group("every day")]
 story:

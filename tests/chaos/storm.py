@@ -160,7 +160,8 @@ class Weather:
             await anyio.sleep(0.05)
 
     async def _strike(self) -> None:
-        strikes = [self._kill, self._kill, self._term, self._freeze, self._hit_hall]
+        # One of each kind first: even a short storm has them all.
+        strikes = [self._kill, self._hit_hall, self._term, self._freeze, self._kill]
         async with anyio.create_task_group() as frozen:
             for number in range(self.storm.blows):
                 await anyio.sleep(self.dice.uniform(*self.storm.calm_seconds))

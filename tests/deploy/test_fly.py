@@ -32,6 +32,7 @@ def shape(request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@pytest.mark.schemas
 def test_it_fits_the_public_schema(shape: Path, validate: Validate) -> None:
     assert validate("fly.json", read(shape)) == []
 

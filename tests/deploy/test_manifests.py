@@ -49,12 +49,14 @@ def test_kubernetes_would_not_take_a_misspelt_probe(tmp_path: Path) -> None:
     assert run("kubernetes-validate", "--strict", wrong).returncode != 0
 
 
+@pytest.mark.schemas
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
 def test_it_fits_the_public_schema(path: Path, validate: Validate) -> None:
     for document in documents(path):
         assert validate(SCHEMAS[path], document) == []
 
 
+@pytest.mark.schemas
 def test_the_schemas_see_a_mistake(validate: Validate) -> None:
     """A check that lets everything through proves nothing."""
     job = documents(DEPLOY / "keda" / "scaledjob.yaml")[0]
