@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import pty
 import re
 import struct
@@ -54,6 +55,14 @@ class Screen:
             while await self._more():
                 pass
             return await self.process.wait()
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C as a person does: again when nothing happens; gives the exit code."""
+        for _ in range(3):
+            self.process.send_signal(signal.SIGINT)
+            with anyio.move_on_after(5):
+                return await self.end()
+        return await self.end()
 
     async def _more(self) -> bool:
         """Read what is there next; False when the far end is closed."""

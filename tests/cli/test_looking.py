@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 
 import msgspec
 
@@ -94,8 +93,7 @@ async def test_the_page_keeps_itself_current_at_a_terminal(tt: Laptop, hall: Tow
         mission = await start(hall.town.store, goal="paint the shed")
         await watching.shows(mission.id)
         await watching.shows("scale_up: 1 waiting")
-        watching.process.send_signal(signal.SIGINT)
-        assert await watching.end() == 1
+        assert await watching.interrupt() == 1
 
 
 async def test_lists_have_colours_at_a_terminal_and_none_in_a_pipe(
