@@ -41,7 +41,7 @@ KEYS: Final = (
     Key("counters", "counters", "hash", "permanent", "every script that counts",
         "what only grows: events, finished missions, deliveries, histograms"),
     Key("gauges", "gauges", "hash", "permanent", "every script that moves a record",
-        "how many records stand in each state now, per pool; `seq` counts events"),
+        "how many records stand in each state now, per pool"),
     Key("timers", "timers", "zset", "permanent", "every script that makes something due",
         "all that happens by time: lease:, later:, question:, worker:, retire:; score = due ms"),
     Key("pools", "pools", "set", "permanent", "start_mission, register_worker", "pools ever named"),

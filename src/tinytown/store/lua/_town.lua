@@ -63,7 +63,6 @@ local function emit(kind, mission, task, data)
       'type', kind, 'at', at, 'task', task, 'data', data)
   end
   count('events:' .. kind)
-  gauge('seq', 1)
   return id
 end
 
@@ -107,11 +106,37 @@ end
 
 local function mission_of(id, ...)
   return some(K.mission(id), 'state', 'title', 'created_at', 'open', 'blocked', 'failed',
-    'paused', 'started_at', 'not_before', ...)
+    'paused', 'started_at', 'not_before', 'has_asked', 'has_log', 'has_messages', 'has_work', ...)
+end
+
+-- A mission remembers which of its optional keys there are, so that its end need not ask for each.
+local function note_key(id, mission, what)
+  if mission[what] == '1' then return end
+  mission[what] = '1'
+  redis.call('HSET', K.mission(id), what, '1')
+end
+
+-- Counts of tasks change in memory and are written with the move that follows (follow_tasks).
+local function bump(mission, name, by)
+  mission[name] = tostring(mission[name] + by)
+  mission.bumped = true
+end
+
+local function write_bumps(id, mission)
+  if not mission.bumped then return end
+  mission.bumped = nil
+  redis.call('HSET', K.mission(id), 'open', mission.open, 'blocked', mission.blocked,
+    'failed', mission.failed)
 end
 
 local function mission_to(id, mission, to, ...)
-  redis.call('HSET', K.mission(id), 'state', to, ...)
+  if mission.bumped then
+    mission.bumped = nil
+    redis.call('HSET', K.mission(id), 'open', mission.open, 'blocked', mission.blocked,
+      'failed', mission.failed, 'state', to, ...)
+  else
+    redis.call('HSET', K.mission(id), 'state', to, ...)
+  end
   redis.call('ZREM', K.missions_by_state(mission.state), id)
   redis.call('ZADD', K.missions_by_state(to), mission.created_at, id)
   mission.state = to
@@ -120,22 +145,27 @@ end
 local function task_ids(mission) return redis.call('ZRANGE', K.mission_tasks(mission), 0, -1) end
 
 -- Everything of an ended mission expires together; the retire timer removes it from the indexes.
-local function expire_mission(id)
+local function expire_mission(id, mission)
   local ttl = LIMIT.retention_ms + LIMIT.grace_ms
-  for _, key in ipairs({ K.mission(id), K.mission_tasks(id), K.mission_events(id),
-    K.mission_log(id), K.mission_messages(id) }) do
-    redis.call('PEXPIRE', key, ttl)
-  end
+  local function expire(key) redis.call('PEXPIRE', key, ttl) end
+  expire(K.mission(id))
+  expire(K.mission_tasks(id))
+  expire(K.mission_events(id))
+  if mission.has_log == '1' then expire(K.mission_log(id)) end
+  if mission.has_messages == '1' then expire(K.mission_messages(id)) end
   for _, task in ipairs(task_ids(id)) do
-    redis.call('PEXPIRE', K.task(task), ttl)
-    redis.call('PEXPIRE', K.task_patch(task), ttl)
-    redis.call('PEXPIRE', K.task_bundle(task), ttl)
+    expire(K.task(task))
+    if mission.has_work == '1' then
+      expire(K.task_patch(task))
+      expire(K.task_bundle(task))
+    end
+    if mission.has_asked == '1' then expire(K.task_asked(task)) end
   end
-  local questions = redis.call('ZRANGE', K.mission_questions(id), 0, -1)
-  if #questions > 0 then redis.call('PEXPIRE', K.mission_questions(id), ttl) end
-  for _, question in ipairs(questions) do
-    redis.call('PEXPIRE', K.question(question), ttl)
-    redis.call('PEXPIRE', K.task_asked(redis.call('HGET', K.question(question), 'task')), ttl)
+  if mission.has_asked == '1' then
+    expire(K.mission_questions(id))
+    for _, question in ipairs(redis.call('ZRANGE', K.mission_questions(id), 0, -1)) do
+      expire(K.question(question))
+    end
   end
   redis.call('ZADD', K.timers, now + LIMIT.retention_ms, 'retire:' .. id)
 end
@@ -149,7 +179,7 @@ local function end_mission(id, mission, to, kind, facts)
     facts.duration_seconds = (now - tonumber(mission.started_at)) / 1000
   end
   emit(kind, id, '', cjson.encode(facts))
-  expire_mission(id)
+  expire_mission(id, mission)
 end
 
 -- A mission's state follows from its tasks; called after every change of one of them.
@@ -167,7 +197,7 @@ local function follow_tasks(id, mission, facts)
   elseif tonumber(mission.blocked) > 0 then to = 'blocked'
   elseif mission.started_at ~= '' then to = 'running' end
   local from = mission.state
-  if from == to then return end
+  if from == to then return write_bumps(id, mission) end
   mission_to(id, mission, to, 'started_at', mission.started_at)
   local kind = 'mission.started'
   if to == 'blocked' then kind = 'mission.blocked'
@@ -176,10 +206,6 @@ local function follow_tasks(id, mission, facts)
   facts.title = mission.title
   facts.state = to
   emit(kind, id, '', cjson.encode(facts))
-end
-
-local function bump(id, mission, name, by)
-  mission[name] = tostring(redis.call('HINCRBY', K.mission(id), name, by))
 end
 
 -- Tasks --------------------------------------------------------------------------------------
@@ -254,7 +280,7 @@ end
 
 -- A task that ran or was blocked waits for a worker again, or is put aside in a paused mission.
 local function requeue(id, task, mission, reason)
-  if task.state == 'blocked' then bump(task.mission, mission, 'blocked', -1) end
+  if task.state == 'blocked' then bump(mission, 'blocked', -1) end
   local facts = { reason = reason, attempt = tonumber(task.attempt) }
   if mission.paused == '1' then
     task_to(id, task, 'pending', 'worker', '', 'parked', '0')
@@ -306,7 +332,7 @@ local function resolve_question(id, question, to, outcome, answer, by, via)
     return
   end
   task_to(question.task, task, 'running')
-  bump(task.mission, mission, 'blocked', -1)
+  bump(mission, 'blocked', -1)
   follow_tasks(task.mission, mission, {})
 end
 
@@ -328,14 +354,14 @@ local function end_task(id, task, mission, to, ...)
   if task.state == 'running' or task.state == 'blocked' or task.state == 'queued' then
     leave_docket(id, task)
   end
-  if task.state == 'blocked' then bump(task.mission, mission, 'blocked', -1) end
+  if task.state == 'blocked' then bump(mission, 'blocked', -1) end
   undefer(id, task)
-  withdraw_questions(id)
+  if mission.has_asked == '1' then withdraw_questions(id) end
   free_worker(task.worker, id)
   if (tonumber(task.checkpoint) or 0) > 0 then redis.call('UNLINK', K.task_checkpoint(id)) end
   task_to(id, task, to, 'finished_at', now, 'parked', '0', 'checkpoint', '0', ...)
-  bump(task.mission, mission, 'open', -1)
-  if to == 'failed' or to == 'dead' then bump(task.mission, mission, 'failed', 1) end
+  bump(mission, 'open', -1)
+  if to == 'failed' or to == 'dead' then bump(mission, 'failed', 1) end
   local dropped = {}
   if to ~= 'completed' then
     for dependent in string.gmatch(task.dependents, '%S+') do

@@ -11,6 +11,7 @@ if not lease_is(task, attempt) then return { -2 } end
 local logged_attempt, logged = string.match(task.logged, '^(%d+):(%d+)$')
 local next_line = logged_attempt == attempt and tonumber(logged) or 0
 local log = K.mission_log(task.mission)
+if next_line == 0 then note_key(task.mission, {}, 'has_log') end
 for i = 5, #ARGV do
   local number = first + i - 5
   if number >= next_line then

@@ -16,7 +16,7 @@ local function block(question_id)
   if task.state == 'blocked' then return end
   task_to(task_id, task, 'blocked')
   local mission = mission_of(task.mission)
-  bump(task.mission, mission, 'blocked', 1)
+  bump(mission, 'blocked', 1)
   follow_tasks(task.mission, mission, {})
 end
 
@@ -45,6 +45,7 @@ redis.call('HSET', K.question(id), 'mission', task.mission, 'task', task_id, 'di
   'has_default', ARGV[11], 'default', ARGV[12], 'context', ARGV[13], 'risk', ARGV[14],
   'asked_at', now, 'expires_at', expires, 'state', 'open', 'title', title)
 redis.call('HSET', K.task_asked(task_id), digest, id)
+note_key(task.mission, {}, 'has_asked')
 redis.call('ZADD', K.mission_questions(task.mission), now, id)
 redis.call('ZADD', K.questions_open, now, id)
 if expires > 0 then redis.call('ZADD', K.timers, expires, 'question:' .. id) end

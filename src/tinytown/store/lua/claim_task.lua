@@ -10,20 +10,28 @@
 local id, lease_ms, silence_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker = worker_of(id)
 if worker.state == '' then return { -1 } end
-local function claimed(task_id, mission, attempt, lease_until, spec)
-  return { 1, task_id, mission, attempt, lease_until, spec,
-    redis.call('HMGET', K.task(task_id), 'name', 'instructions', 'agent', 'pool', 'after',
-      'dependents', 'checkpoint'),
-    redis.call('LRANGE', K.mission_messages(mission), 0, -1) }
+local function claimed(task_id, task, attempt, lease_until, mission)
+  local messages = {}
+  if mission.has_messages == '1' then
+    messages = redis.call('LRANGE', K.mission_messages(task.mission), 0, -1)
+  end
+  return { 1, task_id, task.mission, attempt, lease_until, mission.spec,
+    { task.name, task.instructions, task.agent, task.pool, task.after, task.dependents,
+      task.checkpoint }, messages }
+end
+
+local function claimable(task_id)
+  return some(K.task(task_id), 'mission', 'name', 'state', 'attempt', 'pool', 'priority', 'entry',
+    'queued_at', 'worker', 'instructions', 'agent', 'after', 'dependents', 'checkpoint')
 end
 
 -- A worker that holds a task and asks for one never heard of it: the reply was lost on its way.
 if worker.task ~= '' then
-  local held = some(K.task(worker.task), 'mission', 'state', 'attempt', 'worker')
+  local held = claimable(worker.task)
   if held.state == 'running' and held.worker == id then
     redis.call('ZADD', K.timers, now + lease_ms, 'lease:' .. worker.task)
-    return claimed(worker.task, held.mission, tonumber(held.attempt), now + lease_ms,
-      redis.call('HGET', K.mission(held.mission), 'spec'))
+    return claimed(worker.task, held, tonumber(held.attempt), now + lease_ms,
+      mission_of(held.mission, 'spec'))
   end
 end
 if worker.state ~= 'idle' and worker.state ~= 'starting' then return { 0, worker.state } end
@@ -48,8 +56,7 @@ local function take(stream)
   while redis.call('XLEN', stream) > 0 do
     local entry, task_id = read(stream)
     if not entry then return nil end
-    local task = task_id and some(K.task(task_id), 'mission', 'name', 'state', 'attempt', 'pool',
-      'priority', 'entry', 'queued_at')
+    local task = task_id and claimable(task_id)
     if task and task.state == 'queued' and task.entry == entry then return task_id, task end
     -- A stale entry: its task was canceled, paused or queued anew since.
     redis.call('XACK', stream, 'workers', entry)
@@ -100,4 +107,4 @@ emit('task.started', task.mission, task_id,
 local mission = mission_of(task.mission, 'spec')
 if mission.started_at == '' then mission.started_at = at end
 follow_tasks(task.mission, mission, {})
-return claimed(task_id, task.mission, attempt, lease_until, mission.spec)
+return claimed(task_id, task, attempt, lease_until, mission)

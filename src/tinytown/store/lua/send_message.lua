@@ -15,6 +15,7 @@ for _, known in ipairs(redis.call('LRANGE', list, 0, -1)) do
   if cjson.decode(known).id == message.id then return { 1, 0 } end
 end
 message.at_ms = now
+note_key(id, mission, 'has_messages')
 redis.call('RPUSH', list, cjson.encode(message))
 local heard = 0
 for _, task_id in ipairs(task_ids(id)) do

@@ -18,6 +18,7 @@ local worker = task.worker
 local busy_ms = now - tonumber(task.claimed_at)
 local dropped = end_task(id, task, mission, outcome, 'summary', summary, 'reason', reason,
   'result', result)
+if patch ~= '' or bundle ~= '' then note_key(task.mission, mission, 'has_work') end
 if patch ~= '' then redis.call('SET', K.task_patch(id), patch) end
 if bundle ~= '' then redis.call('SET', K.task_bundle(id), bundle) end
 count('tokens:input', ARGV[10])
