@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import pty
 import re
+import signal
 import struct
 import termios
 from collections.abc import AsyncIterator
