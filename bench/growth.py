@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from statistics import median
 from typing import Final
 
 import anyio
 import httpx
 
-from bench.ground import Row, commands_so_far
+from bench.ground import Row, commands_so_far, percentile
 from halls import HallProcess
 from servers import RedisServer
 from tinytown import ids
@@ -18,7 +17,7 @@ from tinytown.store import Store, open_store
 from tinytown.town.missions import plan
 
 FEW, MANY = 100, 100_000
-ROUNDS: Final = 60
+ROUNDS: Final = 100
 PATHS: Final = (
     "/api/scaling",
     "/ready",
@@ -91,13 +90,15 @@ async def _compare(path: str, small: Side, large: Side) -> Row:
             begun = time.perf_counter()
             await _get(client, path)
             spent.append(time.perf_counter() - begun)
-    ratio = median(times[1]) / median(times[0])
+    # The lower quartile: what the machine does besides only ever adds to a time.
+    quick, slow = (percentile(spent, 25) for spent in times)
+    ratio = slow / quick
     same = round(counts[0]) == round(counts[1])
     return Row(
         f"{path}: {MANY:,} stored missions / {FEW}",
         "same commands, ≤ 1.3 × the time",
         f"{counts[1]:.0f} and {counts[0]:.0f} commands, {ratio:.2f} × the time"
-        f" ({median(times[1]) * 1000:.1f} ms)",
+        f" ({slow * 1000:.1f} ms)",
         same and ratio <= 1.3,
     )
 

@@ -124,4 +124,8 @@ def _say(text: str, stream: Any) -> None:
 
 if __name__ == "__main__":
     # Not tinytown.settings: it would cost as much as everything else here together.
-    sys.exit(main(desk=os.environ.get("TINYTOWN_DESK")))  # noqa: TID251
+    code = main(desk=os.environ.get("TINYTOWN_DESK"))  # noqa: TID251
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The agent waits for this process: taking the interpreter apart would cost it milliseconds.
+    os._exit(code)
