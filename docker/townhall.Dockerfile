@@ -25,6 +25,7 @@ LABEL org.opencontainers.image.title="tinytown townhall" \
 COPY docker/build.sh /opt/
 RUN sh /opt/build.sh system tini \
  && sh /opt/build.sh user
+COPY docker/gate.py /opt/
 COPY --from=build /town /town
 RUN sh /opt/build.sh load
 ENV PATH=/town/bin:/usr/local/bin:/usr/bin:/bin \

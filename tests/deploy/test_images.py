@@ -180,12 +180,30 @@ def test_a_service_can_do_nothing_it_need_not(name: str) -> None:
 
 def test_services_start_in_order_and_a_worker_that_went_home_stays_there() -> None:
     services = COMPOSE["services"]
-    assert services["townhall"]["depends_on"] == {"redis": {"condition": "service_healthy"}}
-    assert services["worker"]["depends_on"] == {"townhall": {"condition": "service_healthy"}}
+    healthy = {"condition": "service_healthy"}
+    assert services["townhall"]["depends_on"] == {"redis": healthy, "gate": healthy}
+    assert services["worker"]["depends_on"] == {"townhall": healthy}
     assert services["redis"]["healthcheck"]
+    assert services["gate"]["healthcheck"]
     assert "/ready" in str(services["townhall"]["healthcheck"]["test"])
     assert services["worker"]["restart"] == "on-failure"
     assert services["townhall"]["mem_limit"] == "256m"
+
+
+def test_only_the_gate_sees_the_engine_and_it_sees_nothing_else() -> None:
+    with_socket = [name for name, each in COMPOSE["services"].items() if "SOCKET" in str(each)]
+    assert sorted(with_socket) == ["gate", "townhall"]
+    gate, townhall = COMPOSE["services"]["gate"], COMPOSE["services"]["townhall"]
+    assert gate["network_mode"] == "none"
+    assert not any("docker.sock" in volume for volume in townhall["volumes"])
+    *_, image, network = gate["command"]
+    told = townhall["environment"]
+    assert image == told["TINYTOWN_WORKER_IMAGE"] == COMPOSE["services"]["worker"]["image"]
+    assert network == told["TINYTOWN_WORKER_NETWORK"] == COMPOSE["networks"]["default"]["name"]
+    assert gate["command"][4] == told["TINYTOWN_DOCKER_SOCKET"]
+    assert [name for name, each in COMPOSE["services"].items() if each.get("user") == "0:0"] == [
+        "gate"
+    ]
 
 
 def test_redis_keeps_what_it_was_told_and_forgets_nothing_when_full() -> None:
