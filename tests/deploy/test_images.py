@@ -138,30 +138,43 @@ def test_what_the_images_leave_out_is_pinned_and_imported_by_nothing_of_ours() -
     assert said.returncode == 0, said.stderr
 
 
+def asked_for(agent: str) -> dict[str, str]:
+    """Read what is installed for a CLI: its own package, or the programs of the two platforms."""
+    text = (DOCKER / "agents" / agent / "package.json").read_text(encoding="utf-8")
+    package = json.loads(text)
+    return {**package.get("dependencies", {}), **package.get("optionalDependencies", {})}
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_coding_cli_is_pinned_for_both_architectures_by_hash(agent: str) -> None:
-    folder = DOCKER / "agents" / agent
-    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    locked = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
-    ((name, version),) = wanted.items()
-    assert locked[f"node_modules/{name}"]["version"] == version
+    text = (DOCKER / "agents" / agent / "package-lock.json").read_text(encoding="utf-8")
+    locked = json.loads(text)["packages"]
+    for name, version in asked_for(agent).items():
+        assert locked[f"node_modules/{name}"]["version"] == version
     packages = {each for each in locked if each}
     for cpu in ("x64", "arm64"):
-        assert any(each.endswith(f"linux-{cpu}") for each in packages), cpu
+        assert any(re.search(f"linux-{cpu}(-baseline)?$", each) for each in packages), cpu
     for each in packages:
         assert locked[each]["integrity"].startswith("sha512-"), each
         assert "resolved" not in locked[each], each
 
 
+def test_npm_would_take_the_locks_as_they_are() -> None:
+    """`npm ci` refuses a lock that lacks what a package asks for, optional or not."""
+    for agent in AGENTS:
+        text = (DOCKER / "agents" / agent / "package-lock.json").read_text(encoding="utf-8")
+        locked = json.loads(text)["packages"]
+        for name, package in locked.items():
+            for needed in {
+                **package.get("dependencies", {}),
+                **package.get("optionalDependencies", {}),
+            }:
+                assert f"node_modules/{needed}" in locked, f"{agent}: {name} wants {needed}"
+
+
 def test_the_image_has_the_clis_that_the_tests_drive_in_the_same_versions() -> None:
     tested = json.loads((ROOT / "tools" / "agents" / "package.json").read_text())["dependencies"]
-    baked = {
-        name: version
-        for agent in AGENTS
-        for name, version in json.loads((DOCKER / "agents" / agent / "package.json").read_text())[
-            "dependencies"
-        ].items()
-    }
+    baked = {name: version for agent in AGENTS for name, version in asked_for(agent).items()}
     assert AGENTS == ["claude", "codex", "opencode"]
     assert {name: baked.get(name) for name in tested} == tested
 
