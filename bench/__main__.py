@@ -12,15 +12,19 @@ from pathlib import Path
 
 import anyio
 
-from bench import engines, footprint, growth, latency, lifecycle
+from bench.engines import engines
+from bench.footprint import footprint
 from bench.ground import Row
+from bench.growth import growth
+from bench.latency import latency_rows
+from bench.lifecycle import lifecycle
 
 PARTS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
-    "lifecycle": lifecycle.lifecycle,
-    "engines": engines.engines,
-    "latency": latency.latency_rows,
-    "footprint": footprint.footprint,
-    "growth": growth.growth,
+    "lifecycle": lifecycle,
+    "engines": engines,
+    "latency": latency_rows,
+    "footprint": footprint,
+    "growth": growth,
 }
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 

@@ -75,6 +75,23 @@ async def test_a_draining_worker_is_counted_with_what_it_still_holds(store: Stor
     assert (await demand(store)).workers == WorkerCounts(busy=1)
 
 
+async def test_a_draining_worker_that_lost_its_lease_hides_nobody_elses_work(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    for _ in range(2):
+        await start(store)
+    gone, busy = await hand(store), await hand(store)
+    await gone.take()
+    claim = await busy.take()
+    await store.workers.drain(gone.id)
+    clock.turn(ms=LEASE_MS - 1)
+    await busy.renew(claim)
+    clock.turn(ms=2)
+    found = await demand(store)
+    assert (found.waiting, found.active, found.leaving) == (1, 1, 0)
+
+
 async def test_each_pool_knows_when_its_own_next_task_is_due(
     store: Store, clock: TurnedClock
 ) -> None:

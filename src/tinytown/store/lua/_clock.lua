@@ -1,5 +1,5 @@
 -- The clock's half of every script: what happens to a record when its time has come.
--- It stands below _town.lua, whose moves it uses; `tick` and `claim_task` run it.
+-- It stands below _town.lua and _endings.lua, whose moves it uses; `tick` runs it.
 
 local DUE = {}
 

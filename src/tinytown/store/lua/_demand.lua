@@ -66,7 +66,7 @@ local function demand_rows()
   local function level(name) return tonumber(gauges[name] or 0) end
 
   -- Leases that ran out and were not taken back yet are waiting, not active.
-  local expired, since = {}, {}
+  local expired, since, lost = {}, {}, {}
   local timers = redis.call('ZRANGEBYSCORE', K.timers, '-inf', '(' .. now, 'WITHSCORES',
     'LIMIT', 0, 1000)
   for i = 1, #timers, 2 do
@@ -75,6 +75,7 @@ local function demand_rows()
       local task = redis.call('HMGET', K.task(id), 'pool', 'state')
       local name = task[1] .. ':' .. task[2]
       expired[name] = (expired[name] or 0) + 1
+      lost[id] = true
       since[task[1]] = since[task[1]] or tonumber(timers[i + 1])
     end
   end
@@ -82,7 +83,7 @@ local function demand_rows()
   local leaving = {}
   for _, worker in ipairs(redis.call('SMEMBERS', K.draining)) do
     local task = redis.call('HGET', K.worker(worker), 'task') or ''
-    if task ~= '' then
+    if task ~= '' and not lost[task] then
       local held = redis.call('HMGET', K.task(task), 'pool', 'state')
       if held[2] == 'running' then leaving[held[1]] = (leaving[held[1]] or 0) + 1 end
     end
