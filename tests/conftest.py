@@ -21,6 +21,10 @@ from leaks import key_leaks
 from servers import RedisServer
 from tinytown.embedded import Quarters
 
+# A shell that starts the tests in the background lets them, and all they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # How long one example takes says more about the machine's other work than about the code.
 hypothesis.settings.register_profile("everyday", deadline=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)

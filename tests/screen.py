@@ -57,11 +57,8 @@ class Screen:
             return await self.process.wait()
 
     async def interrupt(self) -> int:
-        """Press Ctrl-C as a person does: again when nothing happens; gives the exit code."""
-        for _ in range(3):
-            self.process.send_signal(signal.SIGINT)
-            with anyio.move_on_after(5):
-                return await self.end()
+        """Press Ctrl-C; gives the exit code."""
+        self.process.send_signal(signal.SIGINT)
         return await self.end()
 
     async def _more(self) -> bool:

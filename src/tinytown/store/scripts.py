@@ -24,7 +24,7 @@ from tinytown.store.keys import Keyring, lua_builders
 
 Argument = str | int | float | bytes
 
-PRELUDE: Final = ("_town", "_endings", "_clock", "_demand")
+PRELUDE: Final = ("_ground", "_town", "_endings", "_clock", "_demand")
 """The shared texts, in the order in which they build on each other."""
 
 TABLES: Final[dict[str, Moves[Any, Any]]] = {
