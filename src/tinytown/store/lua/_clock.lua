@@ -3,7 +3,13 @@
 
 local DUE = {}
 
-function DUE.lease(id) lose_lease(id, 'its worker went silent') end
+-- A lease that ran out: its worker said nothing for as long, so it is given up as well. Left to its
+-- own timer it would count as idle for minutes, and nobody be started for the task it lost.
+function DUE.lease(id)
+  local worker = task_of(id).worker
+  lose_lease(id, 'its worker went silent')
+  if worker ~= '' then DUE.worker(worker) end
+end
 
 function DUE.later(id)
   local task = task_of(id)
