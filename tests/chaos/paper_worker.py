@@ -107,7 +107,7 @@ class PaperWorker:
         keep = self.store.patience.keep_trying
         docket, task, attempt = self.store.docket, claim.task_id, claim.attempt
         await keep("log", lambda: docket.append_log(task, attempt, first=0, lines=[b'{"n":1}']))
-        await anyio.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - dice, not secrets
+        await anyio.sleep(random.uniform(0.005, 0.05))
         if "ask" in claim.goal:
             question = Ask(text=f"Which way, {task}?", options=("left", "right"))
             _, id_ = await keep(

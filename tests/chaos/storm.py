@@ -65,7 +65,7 @@ class Weather:
         self.storm = storm
         self.redis = redis
         self.start_worker = start_worker
-        self.dice = random.Random(storm.seed)  # noqa: S311 - dice, not secrets
+        self.dice = random.Random(storm.seed)
         self.blows: Counter[str] = Counter()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.port = str(free_port())

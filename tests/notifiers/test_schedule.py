@@ -53,7 +53,7 @@ def test_whoever_asks_for_more_than_a_day_is_given_up() -> None:
 
 
 def test_the_jitter_is_full() -> None:
-    chance = random.Random(1)  # noqa: S311 - jitter
+    chance = random.Random(1)
     waits = [Schedule().wait(6, chance=chance) or 0.0 for _ in range(2_000)]
 
     assert min(waits) < 1
@@ -62,7 +62,7 @@ def test_the_jitter_is_full() -> None:
 
 
 def test_the_default_schedule_gives_up_after_about_an_hour() -> None:
-    chance = random.Random(1)  # noqa: S311 - jitter
+    chance = random.Random(1)
     schedule = Schedule()
     totals = [
         sum(schedule.wait(attempt, chance=chance) or 0 for attempt in range(1, schedule.attempts))
