@@ -26,11 +26,13 @@ USE: Final = re.compile(r"/v1\.\d+/containers/([\w.-]+)(/start|/wait|)")
 NAME: Final = re.compile(r"tinytown-[\w-]{1,100}")
 LARGEST_BODY: Final = 1_000_000
 # What a worker's container may be told, and in HostConfig; everything else is refused by name.
-ASKED: Final = {"Image", "Env", "Labels", "StopTimeout", "HostConfig"}
+ASKED: Final = {"Image", "Env", "Labels", "StopTimeout", "HostConfig", "Volumes"}
 HOST: Final = {
-    "AutoRemove", "Memory", "MemorySwap", "PidsLimit", "CapDrop", "SecurityOpt", "RestartPolicy",
-    "NetworkMode",
+    "AutoRemove", "Memory", "MemorySwap", "PidsLimit", "RestartPolicy", "NetworkMode",
+    "ReadonlyRootfs", "CapDrop", "SecurityOpt", "Tmpfs",
 }  # fmt: skip
+# Given whatever was asked; the launcher asks for the same, for engines without a gate.
+ROOMS: Final = {"/work": {}}
 WALLS: Final = {
     "ReadonlyRootfs": True,
     "CapDrop": ["ALL"],
@@ -72,7 +74,7 @@ class Gate(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             raise Refused(f"workers are in the network {self.network}")
         if not isinstance(host.get("Memory"), int) or host["Memory"] <= 0:
             raise Refused("a worker has a limit of memory")
-        return {**body, "Volumes": {"/work": {}}, "HostConfig": {**host, **WALLS}}
+        return {**body, "Volumes": ROOMS, "HostConfig": {**host, **WALLS}}
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -108,7 +108,10 @@ async def test_a_container_is_small_nameable_and_may_do_little(
         "SecurityOpt": ["no-new-privileges"],
         "RestartPolicy": {"Name": "no"},
         "NetworkMode": "town",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "exec", "/home/town": "uid=10001,gid=10001,mode=700"},
     }
+    assert container.config["Volumes"] == {"/work": {}}, "it goes with its container"
 
 
 async def test_a_container_that_fails_at_once_is_heard_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,18 @@ API: Final = "/v1.41"
 """Engine 20.10 and everything newer speaks it."""
 MOST_PROCESSES: Final = 1024
 """A build forks a lot; a fork bomb stays one worker's trouble."""
+WALLS: Final[Mapping[str, Any]] = {
+    "ReadonlyRootfs": True,
+    "CapDrop": ["ALL"],
+    "SecurityOpt": ["no-new-privileges"],
+    # What a worker and its CLI may write, beside the volume of its rooms: programs are built in
+    # /tmp, and nobody else reads the home.
+    "Tmpfs": {"/tmp": "exec", "/home/town": "uid=10001,gid=10001,mode=700"},
+}
+"""What keeps an agent in, whoever starts it: docker/gate.py and compose.yml say the same. The user
+that is not root and the init are the image's own."""
+ROOMS: Final[Mapping[str, Any]] = {"/work": {}}
+"""A volume without a name: it is removed with its container."""
 STOP_SECONDS: Final = 40
 """What `docker stop` gives a worker: its drain time and what handing back takes."""
 
@@ -94,9 +106,8 @@ class DockerLauncher:
             "Memory": memory,
             "MemorySwap": memory,  # no swap beyond it: a worker out of memory should end, not crawl
             "PidsLimit": MOST_PROCESSES,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
             "RestartPolicy": {"Name": "no"},
+            **WALLS,
         }
         if shape.network:
             host["NetworkMode"] = shape.network
@@ -108,6 +119,7 @@ class DockerLauncher:
                 "tinytown.pool": start.pool,
                 "tinytown.start": start.id,
             },
+            "Volumes": ROOMS,
             "StopTimeout": STOP_SECONDS,
             "HostConfig": host,
         }
