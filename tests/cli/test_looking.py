@@ -58,7 +58,8 @@ async def test_scaling_says_the_signal_and_why(tt: Laptop, hall: Townhall) -> No
     pool = (await tt("scaling", "gpu", "--json")).json
     assert pool["recommendation"] == "scale_up"
     assert (await tt("scaling")).out.startswith("scale_up: 1 waiting")
-    await tt("scaling", "nowhere", code=3)
+    assert "has named this pool yet" in (await tt("scaling", "nowhere")).out
+    await tt("scaling", "Nowhere", code=3)
 
 
 async def test_watched_scaling_says_each_change(tt: Laptop, hall: Townhall) -> None:

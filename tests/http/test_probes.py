@@ -134,6 +134,24 @@ async def test_the_signal_counts_what_waits_works_and_asks(
     assert (part["waiting"], list(part["pools"])) == (1, ["coder"])
 
 
+async def test_a_pool_that_nobody_named_yet_wants_nobody(
+    hall: Hall, http: httpx.AsyncClient
+) -> None:
+    """KEDA asks before the first mission, and would never start anything after an error."""
+    early = await http.get("/api/scaling/coder")
+    assert early.status_code == 200
+    assert early.json()["reason"] == "no task or worker has named this pool yet"
+    worker = await hand(hall.store, "coder")
+    await worker.leave()
+    named = await http.get("/api/scaling/coder")
+    own = {"generated_at", "seq", "reason", "pools"}
+    assert {k: v for k, v in early.json().items() if k not in own} == {
+        k: v for k, v in named.json().items() if k not in own
+    }
+    assert list(early.json()["pools"]) == ["coder"]
+    assert (await http.get("/api/scaling", params={"wait": 0})).json()["pools"].keys() == {"coder"}
+
+
 async def test_a_poller_may_wait_for_the_next_change(hall: Hall, http: httpx.AsyncClient) -> None:
     seq = (await http.get("/api/scaling")).json()["seq"]
     begun = time.monotonic()

@@ -57,7 +57,7 @@ WRONG_REQUESTS: Final = (
     ("POST", f"/v1/workers/{ids.new('agent')}/drain", 404, "worker-not-found"),
     ("GET", f"/v1/keys/{ids.new('key')}", 404, "key-not-found"),
     ("DELETE", f"/v1/keys/{ids.new('key')}", 404, "key-not-found"),
-    ("GET", "/api/scaling/nobody", 404, "not-found"),
+    ("GET", "/api/scaling/Nobody", 404, "not-found"),
     ("GET", "/problems/nothing", 404, "not-found"),
     ("PUT", "/v1/missions", 405, "method-not-allowed"),
     ("GET", "/v1/missions?sate=queued", 400, "invalid"),

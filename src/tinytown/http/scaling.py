@@ -77,5 +77,5 @@ async def town_signal(
 async def pool_signal(
     pool: Id, town: TheTown, streams: TheStreams, wait: Wait = 0, seq: Seq = None
 ) -> Signal:
-    """Say how many workers one pool wants, in the same shape."""
+    """Say how many workers one pool wants, in the same shape: none, if nobody named it yet."""
     return await changed(town, streams, lambda: town.scaling.pool(pool), wait, seq)

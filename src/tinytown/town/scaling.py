@@ -9,6 +9,7 @@ import msgspec
 
 from tinytown import ids
 from tinytown.errors import NotFound
+from tinytown.models.mission import Pool
 from tinytown.models.scaling import Demand, Signal, Start, missing, only, share, signal, total
 from tinytown.store import Store
 from tinytown.store.clockwork import Reserved, Snapshot
@@ -17,6 +18,7 @@ from tinytown.store.records import must
 LEASE_MS: Final = 5_000
 """How long a launcher that promised workers is the only one: long enough for a round, short
 enough that another townhall takes over before anybody wonders."""
+UNHEARD_OF: Final = "no task or worker has named this pool yet"
 TRIES: Final = 20
 """Demand that changes this often between a reading and a promise is left to the next event."""
 
@@ -46,11 +48,19 @@ class ScalingDesk:
         return self._say(await self._store.clockwork.demand())
 
     async def pool(self, name: str) -> Signal:
-        """Say one pool's signal in the town's shape; raises NotFound for an unknown pool."""
+        """Say one pool's signal in the town's shape; raises NotFound for what cannot be a pool.
+
+        A pool that nobody named yet wants nobody. To refuse it would stop autoscalers for good: they
+        ask before the first mission, and take an error for a broken town.
+        """
+        try:
+            msgspec.convert(name, Pool)
+        except msgspec.ValidationError as error:
+            raise NotFound("pools are called [a-z0-9_-]{1,32}") from error
         whole = await self.signal()
-        part = whole.pools.get(name)
-        if part is None:
-            raise NotFound(f"no task or worker ever named the pool {name}")
+        part = whole.pools.get(name) or msgspec.structs.replace(
+            signal(Demand(), least=0, most=0, now_ms=0), reason=UNHEARD_OF
+        )
         return msgspec.structs.replace(
             whole,
             **{field: getattr(part, field) for field in part.__struct_fields__},
