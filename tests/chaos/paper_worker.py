@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio
 
 from tinytown import ids
-from tinytown.errors import LeaseLost, NotFound, StoreUnavailable
+from tinytown.errors import IllegalMove, LeaseLost, NotFound, StoreUnavailable
 from tinytown.models.mission import Result
 from tinytown.models.question import Ask
 from tinytown.models.task import Claim
@@ -142,8 +142,8 @@ class PaperWorker:
                     self.holding.task_id, self.holding.attempt, reason="told to go", counts=False
                 )
             await self.store.workers.leave(self.id, always=True, reason="told to go")
-        except (LeaseLost, NotFound, StoreUnavailable):
-            return  # the lease will tell
+        except (LeaseLost, NotFound, IllegalMove, StoreUnavailable):
+            return  # the lease will tell, or has told: a worker given up has nothing to hand back
 
 
 async def main(url: str, journal: str, lease_ms: str) -> None:
