@@ -152,6 +152,8 @@ def _read(setting: Setting, text: str) -> Any:
         return _SWITCH[text.lower()]
     if setting.field == "pool":
         raw = [part.strip() for part in text.split(",") if part.strip()]
+    elif setting.field == "egress_allow":
+        raw = text.replace(",", " ").split()
     elif isinstance(default, tuple):
         raw = text.split()
     try:

@@ -135,6 +135,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             why="One process is enough for thousands of deliveries an hour.",
         ),
     ] = True
+    egress_allow: Annotated[
+        tuple[str, ...],
+        _says(
+            "Private networks and addresses that pushes and webhooks may go to, with any port and "
+            "without TLS, separated by commas or white space: `192.168.1.0/24, fd00::7`.",
+            why="Unset: whoever may add an endpoint could otherwise call the machines next door. A "
+            "server of your own in the house needs its address here.",
+        ),
+    ] = ()
 
     # -- workers ------------------------------------------------------------------------------
     pool: Annotated[
