@@ -100,12 +100,17 @@ def one_at_a_time(cache: Path) -> Iterator[None]:
 
 def install(cache: Path, environ: Mapping[str, str], pins: Path = PINS) -> Agents:
     """Install the pinned CLIs below `cache` unless they stand there; safe to call in parallel."""
+    home = installed(cache, environ, pins)
+    return Agents(bin=home / "node_modules" / ".bin", node_bin=node_root() / "bin")
+
+
+def installed(cache: Path, environ: Mapping[str, str], pins: Path) -> Path:
+    """Install what `pins` locks below `cache` unless it stands there; returns its folder."""
     node = node_root()
     home = cache / fingerprint(pins)
-    agents = Agents(bin=home / "node_modules" / ".bin", node_bin=node / "bin")
     with one_at_a_time(cache):
         if home.is_dir():
-            return agents
+            return home
         for leftover in cache.glob("build-*"):  # of a run that was killed
             shutil.rmtree(leftover)
         # Built beside and renamed at the end: a folder with the final name is complete.
@@ -117,7 +122,7 @@ def install(cache: Path, environ: Mapping[str, str], pins: Path = PINS) -> Agent
             build.rename(home)
         finally:
             shutil.rmtree(build, ignore_errors=True)
-    return agents
+    return home
 
 
 def npm(node: Path, where: Path, environ: Mapping[str, str]) -> None:

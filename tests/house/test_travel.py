@@ -96,11 +96,21 @@ def test_a_worker_installs_only_what_it_needs() -> None:
     ]
 
 
-def test_the_coding_clis_are_pinned_exactly_and_by_hash() -> None:
-    pins = ROOT / "tools" / "agents"
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("agents", ["@anthropic-ai/claude-code", "@openai/codex"]),
+        (
+            "packages",
+            ["@octokit/webhooks-examples", "@octokit/webhooks-methods", "standardwebhooks"],
+        ),
+    ],
+)
+def test_what_comes_from_npm_is_pinned_exactly_and_by_hash(folder: str, names: list[str]) -> None:
+    pins = ROOT / "tools" / folder
     wanted = json.loads((pins / "package.json").read_text(encoding="utf-8"))["dependencies"]
     locked = json.loads((pins / "package-lock.json").read_text(encoding="utf-8"))["packages"]
-    assert sorted(wanted) == ["@anthropic-ai/claude-code", "@openai/codex"]
+    assert sorted(wanted) == names
     for name, version in wanted.items():
         assert locked[f"node_modules/{name}"]["version"] == version
     for name, package in locked.items():
