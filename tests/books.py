@@ -8,9 +8,11 @@ from typing import Any
 
 from redis import Redis
 
+from catalogued import differences
 from leaks import key_leaks
 from tinytown.models import mission, question, task, worker
 from tinytown.models.event import TYPES
+from tinytown.store import records
 from tinytown.store.keys import Keyring
 
 Records = dict[str, dict[str, str]]
@@ -218,8 +220,10 @@ class Books:
             self.same("seq", added, len(events))
         town = dict(events)
         story = Story()
-        for _, fields in events:
+        for stream_id, fields in events:
             story.hear(fields)
+            if wrong := differences(records.event("main", stream_id, fields)):
+                self.wrong.append(wrong)
         for id_, record in self.missions.items():
             self.same(f"the story of {id_}", story.missions.get(id_), record["state"])
             for stream_id, fields in self.client.xrange(self.keys("mission_events", id_)):
