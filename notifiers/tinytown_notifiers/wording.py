@@ -68,7 +68,7 @@ class Writer:
 
     def __init__(self, *, public_url: str | None, links: AnswerLinks) -> None:
         """Take the address under which phones reach the town; without one nothing is a link."""
-        self._public_url = public_url
+        self.public_url = public_url
         self._links = links
 
     def word(
@@ -92,7 +92,7 @@ class Writer:
             body=clip(body, BODY_BYTES) or name,
             url=to.url,
             priority=priority,
-            click=mission_url(self._public_url, event.mission_id),
+            click=mission_url(self.public_url, event.mission_id),
             tags=(tag,),
         )
 
@@ -103,7 +103,7 @@ class Writer:
             title="tinytown can reach you",
             body="This is the test you asked for. Questions and results will arrive like this.",
             url=to.url,
-            click=mission_url(self._public_url, None),
+            click=mission_url(self.public_url, None),
             tags=("wave",),
         )
 
@@ -128,25 +128,36 @@ class Writer:
         self, question: Question, endpoint_id: str
     ) -> tuple[str | None, tuple[Button, ...]]:
         """Link to the question's page, and make a button per option where that is safe and fits."""
-        if not self._public_url:
+        page = self.answer_url(question, endpoint_id)
+        if page is None:
             return None, ()
-        base = self._public_url.rstrip("/")
-        expires_at = link_expiry(question)
-
-        def link(choice: int | None) -> str:
-            token = self._links.make(
-                question.id, choice=choice, expires_at=expires_at, endpoint_id=endpoint_id
-            )
-            return f"{base}/a/{token}"
-
-        page = link(None)
         labels = [clip(line(option), _LABEL_BYTES) for option in question.options]
         if not _fit_buttons(question, labels):
             return page, (Button(label="Answer", url=page, method=None),)
-        buttons = [Button(label=label, url=link(index)) for index, label in enumerate(labels)]
+        links = [self.answer_url(question, endpoint_id, index) for index in range(len(labels))]
+        buttons = [
+            Button(label=label, url=url) for label, url in zip(labels, links, strict=True) if url
+        ]
         if question.free_text and len(buttons) < MAX_BUTTONS:
             buttons.append(Button(label="Other answer", url=page, method=None))
         return page, tuple(buttons)
+
+    def answer_url(
+        self, question: Question, endpoint_id: str, choice: int | None = None
+    ) -> str | None:
+        """Make the link that answers with one option, or opens the question's page.
+
+        None in a town that phones cannot reach. The same question gives the same link every time.
+        """
+        if not self.public_url:
+            return None
+        token = self._links.make(
+            question.id,
+            choice=choice,
+            expires_at=link_expiry(question),
+            endpoint_id=endpoint_id,
+        )
+        return f"{self.public_url.rstrip('/')}/a/{token}"
 
 
 def mission_url(public_url: str | None, mission_id: str | None) -> str | None:
