@@ -22,6 +22,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from tinytown.launch import CannotLaunch, Ended, StartFailed, one_by_one
 from tinytown.launch.http import SECONDS, Unsure, ask, read
+from tinytown.launch.unix import UnixTransport
 from tinytown.models.scaling import Signal, Start
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ WALLS: Final[Mapping[str, Any]] = {
     "SecurityOpt": ["no-new-privileges"],
     # What a worker and its CLI may write, beside the volume of its rooms: programs are built in
     # /tmp, and nobody else reads the home.
-    "Tmpfs": {"/tmp": "exec", "/home/town": "uid=10001,gid=10001,mode=700"},
+    "Tmpfs": {"/tmp": "exec", "/home/town": "uid=10001,gid=10001,mode=700"},  # noqa: S108
 }
 """What keeps an agent in, whoever starts it: docker/gate.py and compose.yml say the same. The user
 that is not root and the init are the image's own."""
@@ -226,13 +227,10 @@ async def docker_launcher(
     socket_path: Path, shape: Shape, environments: Callable[[str], dict[str, str]]
 ) -> AsyncIterator[DockerLauncher]:
     """Launch containers of one shape through the engine at a socket."""
-    transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
-    # One connection for each container that is waited for, and some for the rest.
-    limits = httpx.Limits(max_connections=None)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             httpx.AsyncClient(
-                transport=transport, base_url="http://docker", timeout=SECONDS, limits=limits
+                transport=UnixTransport(socket_path), base_url="http://docker", timeout=SECONDS
             )
         )
         ears = anyio.create_memory_object_stream[Ended](math.inf)
