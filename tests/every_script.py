@@ -50,10 +50,10 @@ async def every_script(store: Store) -> dict[str, Call]:
     events = await store.events.after("0-0", limit=100)
 
     async def plan(event: Event) -> object:
-        return await store.deliveries.plan(event, [endpoint.id], version=version, event_ms=1)
+        return await store.deliveries.plan(event, [endpoint.id], version=version)
 
     async def lease() -> str:
-        found = await store.deliveries.claim(lease_ms=45_000, limit=1, busy=())
+        found = await store.deliveries.claim(lease_ms=45_000, limit=1)
         return found.deliveries[0].id
 
     tried = Attempt(number=1, at="now", outcome="dead", duration_seconds=0.1)
@@ -113,7 +113,7 @@ async def every_script(store: Store) -> dict[str, Call]:
         "drain_worker": lambda: store.workers.drain(draining.id),
         "leave_worker": lambda: store.workers.leave(leaving.id, always=True, reason="idle"),
         "plan_deliveries": lambda: plan(events[3]),
-        "claim_deliveries": lambda: store.deliveries.claim(lease_ms=45_000, limit=9, busy=()),
+        "claim_deliveries": lambda: store.deliveries.claim(lease_ms=45_000, limit=9),
         "record_attempt": lambda: store.deliveries.record(leased, tried, outcome="retry"),
         "replay_delivery": lambda: store.deliveries.replay(dead),
         "put_endpoint": lambda: store.endpoints.put(other),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from tinytown import ids
+from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.mission import Mission, MissionState, Result, StartMission
 from tinytown.models.question import Ask
 from tinytown.models.task import Claim, TaskSpec
@@ -60,6 +61,7 @@ async def start(
     not_before_ms: int = 0,
     max_attempts: int = 3,
     pools: Mapping[str, str] | None = None,
+    callback: EndpointRecord | None = None,
     **spec: Any,
 ) -> Mission:
     """Start a mission; `graph` maps each task's name to the names it depends on."""
@@ -82,6 +84,7 @@ async def start(
         actor="key_tests",
         max_attempts=max_attempts,
         tasks=plan(asked),
+        callback=callback,
     )
     return await store.missions.read(mission_id)
 

@@ -1,4 +1,4 @@
-"""The notifier: watch the event stream and push what matters to phones and programs."""
+"""The notifier: watch the event stream and tell phones and programs what they asked for."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from typing import Final
 
 import anyio
 
+from tinytown.models.delivery import Trial
 from tinytown.store import Store
 from tinytown.vault import Vault
+from tinytown_notifiers.carrying import Carrier
 from tinytown_notifiers.deliver import Deliverer, Rules
-from tinytown_notifiers.sinks import Outcome, Sink
+from tinytown_notifiers.posting import Poster
+from tinytown_notifiers.pushing import Pusher
+from tinytown_notifiers.sinks import Sink
+from tinytown_notifiers.sinks.webhook import WebhookSender
 from tinytown_notifiers.watch import BLOCK_SECONDS, Watch
 from tinytown_notifiers.wording import Writer
 
@@ -31,11 +36,26 @@ class Notifier:
         vault: Vault,
         writer: Writer,
         sink: Sink,
+        sender: WebhookSender | None = None,
         rules: Rules | None = None,
     ) -> None:
-        """Watch and deliver from one store through one sink."""
+        """Watch and deliver from one store: pushes through `sink`, webhooks through `sender`."""
         rules = rules or Rules()
-        self._deliverer = Deliverer(store, vault=vault, writer=writer, sink=sink, rules=rules)
+        carriers: dict[str, Carrier] = {
+            "push": Pusher(
+                store,
+                vault=vault,
+                writer=writer,
+                sink=sink,
+                schedule=rules.schedule,
+                late_seconds=rules.lease_seconds / 2,
+            )
+        }
+        if sender is not None:
+            carriers["webhook"] = Poster(
+                store.town, vault=vault, sender=sender, writer=writer, waits=rules.waits
+            )
+        self._deliverer = Deliverer(store, carriers=carriers, rules=rules)
         self._watch = Watch(
             store, planned=self._deliverer.ring, orphan_seconds=rules.orphan_seconds
         )
@@ -65,6 +85,6 @@ class Notifier:
         """Say that something became due by other ways than an event (a replay)."""
         self._deliverer.ring()
 
-    async def send_test(self, endpoint_id: str) -> Outcome:
+    async def send_test(self, endpoint_id: str) -> Trial:
         """Send the test message to one endpoint now; raises EndpointNotFound."""
         return await self._deliverer.send_to(endpoint_id)

@@ -48,3 +48,37 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             return spread
         # Spread upwards from what was asked, but not by more than a quarter of it.
         return asked + min(spread, asked / 4.0)
+
+
+SPECIFIED_SECONDS: Final = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+"""Standard Webhooks, "Deliverability and reliability": ten attempts in three days, the first at
+once. These are the waits between them."""
+
+
+class Waits(msgspec.Struct, frozen=True, kw_only=True):
+    """How patient the notifier is with one webhook: a wait for each further attempt, then the end."""
+
+    seconds: tuple[float, ...] = SPECIFIED_SECONDS
+    spread: float = 0.2
+    """How far a wait may be off either way, as a share of it: what failed together comes back
+    apart."""
+
+    def wait(
+        self,
+        attempt: int,
+        *,
+        retry_after_seconds: float | None = None,
+        chance: random.Random | None = None,
+    ) -> float | None:
+        """Name the seconds after attempt number `attempt` (1-indexed), or None at the end.
+
+        Never earlier than the receiver asked for, as far as it asks for no more than a day.
+        """
+        if attempt > len(self.seconds):
+            return None
+        due = self.seconds[attempt - 1]
+        due *= (chance or random).uniform(1 - self.spread, 1 + self.spread)
+        asked = min(max(0.0, retry_after_seconds or 0.0), HORIZON_SECONDS)
+        if asked <= due:
+            return due
+        return asked + (chance or random).uniform(0.0, asked * self.spread / 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -110,10 +110,9 @@ class Watch:
         while True:
             if not self._version:
                 self._version, self._records = await self._store.endpoints.all()
-            wanted = [record.id for record in self._records if wants(record, event)]
-            filed = await self._store.deliveries.plan(
-                event, wanted, version=self._version, event_ms=happened_ms(event)
-            )
+            labels = await self._labels(event)
+            wanted = [record.id for record in self._records if wants(record, event, labels)]
+            filed = await self._store.deliveries.plan(event, wanted, version=self._version)
             if filed is None:
                 self._version = ""
                 continue
@@ -122,15 +121,28 @@ class Watch:
                 self._planned()
             return
 
+    async def _labels(self, event: Event) -> Mapping[str, str]:
+        """Read the labels of an event's mission, where any endpoint asks for some."""
+        if event.mission_id is None or not any(each.filter.labels for each in self._records):
+            return {}
+        return await self._store.missions.labels(event.mission_id)
 
-def wants(record: EndpointRecord, event: Event) -> bool:
-    """Tell whether an endpoint asked for this event.
 
-    A town that cannot start workers will fail its missions by doing nothing: whoever wants to hear
+def wants(record: EndpointRecord, event: Event, labels: Mapping[str, str]) -> bool:
+    """Tell whether an endpoint asked for this event of a mission with these labels.
+
+    The store's `wants` (_deliveries.lua) is the same rule for replays. A town that cannot start workers will fail its missions by doing nothing: whoever wants to hear
     of failed missions hears of that too (decision 0021).
     """
     kinds = {event.type} | ({"mission.failed"} if event.tells_no_starts else set())
-    return any(matches(pattern, kind) for pattern in record.events for kind in kinds)
+    if not any(matches(pattern, kind) for pattern in record.events for kind in kinds):
+        return False
+    if event.data.get("endpoint") == record.id:
+        return False  # nobody hears of itself: what did not get through would breed more of it
+    only = record.filter
+    if only.mission_id is not None and only.mission_id != event.mission_id:
+        return False
+    return only.labels.items() <= labels.items()
 
 
 def happened_ms(event: Event) -> int:

@@ -7,13 +7,14 @@ TownError
 ├─ Forbidden              403
 ├─ NotFound               404
 │  ├─ MissionNotFound · TaskNotFound · QuestionNotFound
-│  └─ EndpointNotFound · DeliveryNotFound · WorkerNotFound · KeyNotFound
+│  └─ EndpointNotFound · DeliveryNotFound · ReplayNotFound · WorkerNotFound · KeyNotFound
 ├─ Conflict               409
 │  ├─ IllegalMove                the record's state does not allow the move
 │  ├─ AlreadyAnswered            another answer came first
 │  ├─ LeaseLost                  the attempt no longer owns its task
 │  └─ InProgress                 the same idempotent request is still running
 ├─ Gone                   410   an answer link past its time
+├─ Stale                  412   the record is not the one that If-Match names
 ├─ TooLarge               413
 ├─ UnsupportedMediaType   415
 ├─ Unprocessable          422
@@ -113,6 +114,12 @@ class DeliveryNotFound(NotFound):
     title = "No such delivery"
 
 
+class ReplayNotFound(NotFound):
+    """No replay has that id."""
+
+    title = "No such replay"
+
+
 class WorkerNotFound(NotFound):
     """No worker has that id."""
 
@@ -123,6 +130,18 @@ class KeyNotFound(NotFound):
     """No API key has that id."""
 
     title = "No such key"
+
+
+class SourceNotFound(NotFound):
+    """No source has that id."""
+
+    title = "No such source"
+
+
+class HookNotFound(NotFound):
+    """No hook has that id, or it is kept no longer."""
+
+    title = "No such hook"
 
 
 class Conflict(TownError):
@@ -161,6 +180,13 @@ class Gone(TownError):
 
     status = 410
     title = "This link has expired"
+
+
+class Stale(TownError):
+    """The record was changed since the caller read it: If-Match names another state (RFC 9110)."""
+
+    status = 412
+    title = "This was changed meanwhile"
 
 
 class TooLarge(TownError):

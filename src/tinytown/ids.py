@@ -15,10 +15,14 @@ PREFIXES: Final = {
     "event": "evt",
     "endpoint": "end",
     "delivery": "dlv",
+    "replay": "rpl",
+    "secret": "sec",
     "agent": "agt",
     "key": "key",
     "request": "req",
     "start": "sta",
+    "source": "src",
+    "hook": "hok",
 }
 
 

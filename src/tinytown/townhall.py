@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ from tinytown import logs, settings
 from tinytown.embedded import EmbeddedError, EmbeddedServer, Quarters
 from tinytown.errors import Invalid, StoreUnavailable
 from tinytown.http import Door
-from tinytown.http.endpoints import Post, Trial
+from tinytown.http.endpoints import Post
 from tinytown.http.listener import CannotListen, Listener
 from tinytown.launch import CannotLaunch
 from tinytown.links import AnswerLinks
@@ -39,7 +39,6 @@ from tinytown.town import Town, TownRules
 from tinytown.town.dispatcher import Dispatcher
 from tinytown.vault import Vault
 from tinytown_notifiers import Notifier
-from tinytown_notifiers.sinks import Delivered
 from tinytown_notifiers.sinks.push import PushSink
 from tinytown_notifiers.sinks.target import redacted_url
 from tinytown_notifiers.wording import Writer
@@ -153,7 +152,7 @@ async def running_townhall(
             background.append(notifier)
         door = Door(
             town,
-            out=Post(_trial(notifier), notifier.ring),
+            out=Post(notifier.send_test, notifier.ring),
             probe_key=config.probe_key,
             checks=_checks(dispatcher, notifier if config.notifier else None),
         )
@@ -185,23 +184,6 @@ async def _add_phones(town: Town, config: Settings) -> None:
             await town.endpoints.add_from_settings((str(url),))
         except Invalid as error:
             raise SettingsError(f"TINYTOWN_NOTIFY entry {place}: {error.detail}") from None
-
-
-def _trial(notifier: Notifier) -> Callable[[str], Awaitable[Trial]]:
-    """Let the door send test messages: also where `tt notifier` runs elsewhere."""
-
-    async def test(endpoint_id: str) -> Trial:
-        outcome = await notifier.send_test(endpoint_id)
-        if isinstance(outcome, Delivered):
-            return Trial(delivered=True, duration_seconds=outcome.duration_seconds)
-        return Trial(
-            delivered=False,
-            duration_seconds=outcome.duration_seconds,
-            status=outcome.status,
-            reason=outcome.reason,
-        )
-
-    return test
 
 
 async def _run(service: Service) -> None:

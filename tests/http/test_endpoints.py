@@ -98,7 +98,7 @@ async def test_deliveries_are_listed_and_dead_letters_replayed(
     ]
     await hall.store.events.ensure_group()
     for event in events:
-        await hall.store.deliveries.plan(event, [endpoint["id"]], version=version, event_ms=1)
+        await hall.store.deliveries.plan(event, [endpoint["id"]], version=version)
     path = f"/v1/endpoints/{endpoint['id']}/deliveries"
     page = (await http.get(path, params={"limit": 2})).json()
     assert len(page["items"]) == 2
@@ -109,7 +109,7 @@ async def test_deliveries_are_listed_and_dead_letters_replayed(
     assert listed[0]["event"]["type"] == "mission.created"
     living = await http.post(f"/v1/deliveries/{listed[0]['id']}/replay")
     assert (living.status_code, living.json()["state"]) == (409, "due")
-    due = await hall.store.deliveries.claim(lease_ms=1000, limit=1, busy=())
+    due = await hall.store.deliveries.claim(lease_ms=1000, limit=1)
     (leased,) = due.deliveries
     attempt = Attempt(
         number=leased.attempt, at="", outcome="failed", duration_seconds=0.1, error="gone"

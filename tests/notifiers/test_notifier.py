@@ -18,7 +18,6 @@ from tinytown.store import Store
 from tinytown.vault import Vault
 from tinytown_notifiers import Rules
 from tinytown_notifiers.schedule import Schedule
-from tinytown_notifiers.sinks import Delivered
 from tinytown_notifiers.sinks.push import PushSink
 
 
@@ -252,7 +251,7 @@ async def test_a_test_message_goes_out_at_once_and_says_how_it_went(
     endpoint = await add_endpoint(store, ntfy.endpoint("phone"))
     notifier = notifier_of(store, sink)
 
-    assert isinstance(await notifier.send_test(endpoint), Delivered)
+    assert (await notifier.send_test(endpoint)).delivered
     assert ntfy.on("phone")[0].title == "tinytown can reach you"
     with pytest.raises(EndpointNotFound):
         await notifier.send_test("end_nobody")

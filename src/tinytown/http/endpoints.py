@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-import msgspec
 from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
@@ -14,19 +13,10 @@ from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, DeliveryPage, EndpointPage, Limit
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
-from tinytown.models.delivery import Delivery
+from tinytown.models.delivery import Delivery, Trial
 from tinytown.models.endpoint import Endpoint, EndpointPatch, NewEndpoint
 
 _MOVED: Final = refusals(401, 403, 404, 409, 503)
-
-
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """How a test message went."""
-
-    delivered: bool
-    duration_seconds: float
-    status: int | None = None
-    reason: str | None = None
 
 
 class Post:

@@ -1,4 +1,4 @@
-"""Endpoint: a phone (or later a URL) that wants to hear, and how it is doing."""
+"""Endpoint: a phone or a program that wants to hear, and how it is doing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,32 @@ import msgspec
 
 from tinytown.models.moves import Moves, one
 
-EndpointKind = Literal["push"]
-PUSH_EVENTS: Final = ("question.asked", "mission.completed", "mission.failed")
-"""What a phone hears unless its owner says otherwise: it is done, or it needs you."""
+EndpointKind = Literal["push", "webhook"]
+Format = Literal["standard", "cloudevents", "slack", "discord", "raw"]
+Payload = Literal["full", "thin"]
+Signing = Literal["v1", "v1a"]
+"""Standard Webhooks: `v1` is HMAC-SHA256 with a shared secret, `v1a` ed25519 with a key pair."""
+
+PUSH_EVENTS: Final = (
+    "question.asked",
+    "mission.completed",
+    "mission.failed",
+    "endpoint.failing",
+    "endpoint.disabled",
+)
+"""What a phone hears unless its owner says otherwise: it is done, it needs you, or those who should
+have heard do not."""
+WEBHOOK_EVENTS: Final = ("*",)
+"""What a program hears unless its owner says otherwise: whoever names nothing wants all."""
+CALLBACK_EVENTS: Final = (
+    "question.asked",
+    "mission.completed",
+    "mission.failed",
+    "mission.canceled",
+)
+"""What the callback of a mission hears: it needs an answer, or it is over."""
+MAX_IN_FLIGHT: Final = 4
+"""Requests on their way to one webhook at once, unless its owner says otherwise."""
 
 
 class EndpointState(StrEnum):
@@ -40,34 +63,107 @@ MOVES: Final[Moves[EndpointMove, EndpointState]] = {
 }
 
 EventPattern = Annotated[str, msgspec.Meta(max_length=64)]
+EventPatterns = Annotated[tuple[EventPattern, ...], msgspec.Meta(min_length=1, max_length=40)]
+Url = Annotated[str, msgspec.Meta(min_length=3, max_length=4096)]
+Name = Annotated[str, msgspec.Meta(max_length=100)]
+Label = Annotated[str, msgspec.Meta(max_length=100)]
+Headers = Annotated[dict[str, str], msgspec.Meta(max_length=20)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=172_800)]
+Schedule = Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1, max_length=20)]
+InFlight = Annotated[int, msgspec.Meta(ge=1, le=32)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+Secret = Annotated[str, msgspec.Meta(min_length=10, max_length=200)]
+
+
+class EventFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which events of the wanted types: all conditions must hold; none = all of them."""
+
+    mission_id: str | None = None
+    """Only what happens in this mission."""
+    labels: Annotated[dict[Label, Label], msgspec.Meta(max_length=10)] = msgspec.field(
+        default_factory=dict
+    )
+    """Only what happens in missions with all of these labels."""
 
 
 class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a caller says to add an endpoint."""
+    """What a caller says to add an endpoint; everything below `filter` is for webhooks only."""
 
-    url: Annotated[str, msgspec.Meta(min_length=3, max_length=4096)]
+    url: Url
     kind: EndpointKind = "push"
-    name: Annotated[str, msgspec.Meta(max_length=100)] = ""
-    events: Annotated[tuple[EventPattern, ...], msgspec.Meta(min_length=1, max_length=40)] = (
-        PUSH_EVENTS
-    )
+    name: Name = ""
+    events: EventPatterns | None = None
+    """PUSH_EVENTS or WEBHOOK_EVENTS when left out."""
+    filter: EventFilter = EventFilter()
+    format: Format = "standard"
+    payload: Payload = "full"
+    headers: Headers = msgspec.field(default_factory=dict)
+    """Sent with every request; their values are secrets and shown as `***`."""
+    signing: Signing = "v1"
+    secret: Secret | None = None
+    """`whsec_…` or `whsk_…` of the caller's own; left out, the town makes one."""
+    schedule_seconds: Schedule | None = None
+    """Waits between the attempts, of which the first is made at once; the specification's when left
+    out: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h."""
+    max_in_flight: InFlight = MAX_IN_FLIGHT
+    rate_per_second: Rate | None = None
+    fifo: bool = False
+    """One at a time, in the order things happened: an event that fails holds up those behind it."""
 
 
 class EndpointPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may be changed of an endpoint; what is left out stays."""
 
-    url: Annotated[str, msgspec.Meta(min_length=3, max_length=4096)] | msgspec.UnsetType = (
-        msgspec.UNSET
-    )
-    name: Annotated[str, msgspec.Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
-    events: (
-        Annotated[tuple[EventPattern, ...], msgspec.Meta(min_length=1, max_length=40)]
-        | msgspec.UnsetType
-    ) = msgspec.UNSET
+    url: Url | msgspec.UnsetType = msgspec.UNSET
+    name: Name | msgspec.UnsetType = msgspec.UNSET
+    events: EventPatterns | msgspec.UnsetType = msgspec.UNSET
+    filter: EventFilter | msgspec.UnsetType = msgspec.UNSET
+    format: Format | msgspec.UnsetType = msgspec.UNSET
+    payload: Payload | msgspec.UnsetType = msgspec.UNSET
+    headers: Headers | msgspec.UnsetType = msgspec.UNSET
+    schedule_seconds: Schedule | msgspec.UnsetType | None = msgspec.UNSET
+    max_in_flight: InFlight | msgspec.UnsetType = msgspec.UNSET
+    rate_per_second: Rate | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as the store keeps it; `url` is sealed when the town has a secret key."""
+class NewSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a caller says to rotate the secret of a webhook."""
+
+    signing: Signing | None = None
+    """The present kind when left out; the kind of `secret` where one is given."""
+    secret: Secret | None = None
+    overlap_seconds: Annotated[float, msgspec.Meta(ge=0, le=2_592_000)] = 86_400
+    """How long the present ones go on signing beside the new one; 0 = not at all."""
+
+
+class SigningSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that signs; sealed when the town has a secret key."""
+
+    id: str
+    kind: Signing
+    secret: str
+    created_at: str
+    public_key: str | None = None
+    """`whpk_…` where signatures are ed25519."""
+    expires_at: str | None = None
+    """When it stops signing; None = when it is rotated."""
+
+
+class ShownSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A signing secret as everyone sees it: never itself."""
+
+    id: str
+    kind: Signing
+    created_at: str
+    public_key: str | None = None
+    expires_at: str | None = None
+
+
+class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An endpoint as the store keeps it.
+
+    `url`, the values of `headers` and the secrets are sealed when the town has a secret key.
+    """
 
     id: str
     kind: EndpointKind
@@ -75,6 +171,16 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     events: tuple[str, ...]
     created_at: str
+    filter: EventFilter = EventFilter()
+    format: Format = "standard"
+    payload: Payload = "full"
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    secrets: tuple[SigningSecret, ...] = ()
+    """The newest first."""
+    schedule_seconds: tuple[float, ...] | None = None
+    max_in_flight: int = MAX_IN_FLIGHT
+    rate_per_second: float | None = None
+    fifo: bool = False
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +193,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...]
     state: EndpointState
     created_at: str
+    filter: EventFilter = EventFilter()
     failures: int = 0
+    """Failed attempts in a row."""
     last_error: str | None = None
     last_delivery_at: str | None = None
+    disabled_reason: str | None = None
+    """Why nothing is sent to it."""
+    held_until: str | None = None
+    """Nothing is sent before: its failures opened the circuit, or it asked for time."""
+    format: Format | None = None
+    payload: Payload | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    secrets: tuple[ShownSecret, ...] = ()
+    schedule_seconds: tuple[float, ...] | None = None
+    max_in_flight: int | None = None
+    rate_per_second: float | None = None
+    fifo: bool = False
+
+
+class EndpointWithSecret(Endpoint, frozen=True, kw_only=True):
+    """An endpoint just made or rotated; `secret` is shown only this once."""
+
+    secret: str | None = None
+    """None where the caller brought it, where only a public key is to be known, or for a push."""
+    public_key: str | None = None

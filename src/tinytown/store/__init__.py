@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from redis.asyncio import Redis
 
 from tinytown.store.access import Access
+from tinytown.store.audit import Audit
 from tinytown.store.client import Connections, connect
 from tinytown.store.clockwork import Clockwork
 from tinytown.store.deliveries import Deliveries
@@ -15,10 +16,12 @@ from tinytown.store.docket import Docket
 from tinytown.store.endpoints import Endpoints
 from tinytown.store.events import Events
 from tinytown.store.faults import Patience
+from tinytown.store.hooks import Hooks
 from tinytown.store.keys import Keyring
 from tinytown.store.missions import Missions
 from tinytown.store.questions import Questions
 from tinytown.store.scripts import Limits, Scripts, servers_own_clock
+from tinytown.store.sources import Sources
 from tinytown.store.workers import Workers
 
 __all__ = ["Limits", "Store", "open_store"]
@@ -49,6 +52,9 @@ class Store:
         self.endpoints = Endpoints(client, self.keys, scripts)
         self.deliveries = Deliveries(client, self.keys, scripts)
         self.access = Access(client, self.keys, scripts)
+        self.sources = Sources(client, self.keys, scripts)
+        self.hooks = Hooks(client, self.keys, scripts)
+        self.audit = Audit(client, self.keys, scripts)
         self.clockwork = Clockwork(client, self.keys, scripts)
         self.scripts = scripts
 

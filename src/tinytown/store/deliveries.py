@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-from tinytown.errors import DeliveryNotFound
-from tinytown.models.delivery import Attempt, Delivery, DueDelivery
+from tinytown.errors import DeliveryNotFound, EndpointNotFound, ReplayNotFound
+from tinytown.models.delivery import Attempt, Delivery, DueDelivery, Replay
 from tinytown.models.event import Event
 from tinytown.store import records
 from tinytown.store.faults import store_errors
@@ -18,15 +18,17 @@ from tinytown.store.replies import DONE, NOT_YOURS, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
-_ROW = 6
+_ROW = 7
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """What a notifier leased, and when the next delivery is due (0 = nothing is filed)."""
+    """What a notifier leased, and when something is due next (0 = nothing is filed)."""
 
     deliveries: list[DueDelivery]
     next_due_ms: int
     now_ms: int
+    version: str = ""
+    """That of the set of endpoints, where something was leased."""
 
 
 class Deliveries:
@@ -38,31 +40,34 @@ class Deliveries:
         self._keys = keys
         self._scripts = scripts
 
-    async def plan(
-        self, event: Event, endpoints: Sequence[str], *, version: str, event_ms: int
-    ) -> int | None:
+    async def plan(self, event: Event, endpoints: Sequence[str], *, version: str) -> int | None:
         """Acknowledge an event and file its deliveries; None when the endpoints have changed."""
         asked = event.type == "question.asked"
         reply = await self._scripts.run(
             "plan_deliveries",
             stream_id=event.stream_id,
             version=version,
-            event=msgspec.json.encode(event),
             type=event.type,
+            at=records.milliseconds(event.timestamp),
+            mission=event.mission_id or "",
+            task=event.task_id or "",
+            data=msgspec.json.encode(event.data),
             question=event.data["question_id"] if asked else "",
-            event_at=event_ms,
             endpoints=endpoints,
         )
         return int(reply[1]) if reply[0] == DONE else None
 
-    async def claim(self, *, lease_ms: int, limit: int, busy: Collection[str]) -> Due:
-        """Lease what is due, one delivery per endpoint, none for the busy ones."""
-        reply = await self._scripts.run(
-            "claim_deliveries", lease_ms=lease_ms, limit=limit, busy_endpoints=sorted(busy)
-        )
-        _, next_due, now, flat = reply
+    async def claim(self, *, lease_ms: int, limit: int) -> Due:
+        """Lease what is due, of every endpoint as much as it has room for."""
+        reply = await self._scripts.run("claim_deliveries", lease_ms=lease_ms, limit=limit)
+        _, next_due, now, version, flat = reply
         rows = [flat[index : index + _ROW] for index in range(0, len(flat), _ROW)]
-        return Due(deliveries=[records.due(row) for row in rows], next_due_ms=next_due, now_ms=now)
+        return Due(
+            deliveries=[records.due(self._keys.town, row) for row in rows],
+            next_due_ms=next_due,
+            now_ms=now,
+            version=version,
+        )
 
     async def record(
         self,
@@ -72,9 +77,14 @@ class Deliveries:
         outcome: Literal["delivered", "retry", "dead", "obsolete"],
         delay_ms: int = 0,
         reason: str = "",
-        kind: str = "push",
+        effect: Literal["", "throttle", "disable"] = "",
+        hold_ms: int = 0,
     ) -> bool:
-        """Write how an attempt went; False when another attempt owns the delivery now."""
+        """Write how an attempt went; False when another notifier has taken over meanwhile.
+
+        `throttle` slows the endpoint down, `disable` stops it; `hold_ms` is how long the endpoint
+        asked not to be sent anything.
+        """
         reply = await self._scripts.run(
             "record_attempt",
             delivery=delivery_id,
@@ -83,8 +93,9 @@ class Deliveries:
             delay_ms=delay_ms,
             reason=reason,
             tried=msgspec.json.encode(attempt),
-            kind=kind,
             duration_ms=round(attempt.duration_seconds * 1000),
+            effect=effect,
+            hold_ms=hold_ms,
         )
         if reply[0] == NOT_YOURS:
             return False
@@ -135,6 +146,66 @@ class Deliveries:
         )
         return await self._read_many(ids), ids[-1] if more else None
 
+    async def start_replay(
+        self,
+        replay_id: str,
+        *,
+        endpoint_id: str,
+        since_ms: int,
+        until_ms: int,
+        missing: bool,
+        by: str,
+    ) -> None:
+        """Begin to make the dead letters of a time due again; repeated, it is the same replay."""
+        reply = await self._scripts.run(
+            "start_replay",
+            replay=replay_id,
+            endpoint=endpoint_id,
+            since=since_ms,
+            until=until_ms,
+            missing=int(missing),
+            by=by,
+        )
+        if reply[0] not in {DONE, 2}:
+            refuse(reply, EndpointNotFound, "endpoint", "replay")
+
+    async def count_dead(self, *, endpoint_id: str, since_ms: int, until_ms: int) -> int:
+        """Count the dead letters that a replay would make due."""
+        key = (
+            self._keys("endpoint_dead", endpoint_id)
+            if endpoint_id
+            else self._keys("deliveries_dead")
+        )
+        with store_errors():
+            return int(await self._client.zcount(key, since_ms, until_ms))
+
+    async def filed(self, stream_ids: Sequence[str], endpoint_id: str) -> list[bool]:
+        """Tell of each event whether a delivery to an endpoint is known."""
+        suffix = endpoint_id.removeprefix("end_")
+        with store_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for stream_id in stream_ids:
+                pipe.exists(self._keys("delivery", f"dlv_{stream_id}_{suffix}"))
+            return [bool(found) for found in await pipe.execute()] if stream_ids else []
+
+    async def read_replay(self, replay_id: str) -> Replay:
+        """Read how far a replay is; raises ReplayNotFound."""
+        with store_errors():
+            fields = await self._client.hgetall(self._keys("replay", replay_id))
+        if not fields:
+            raise ReplayNotFound("there is no replay with this id")
+        return records.replay(replay_id, fields)
+
+    async def replays(self, *, limit: int) -> list[Replay]:
+        """List the latest replays, newest first."""
+        with store_errors():
+            ids = await self._client.zrevrange(self._keys("replays"), 0, limit - 1)
+            pipe = self._client.pipeline(transaction=False)
+            for replay_id in ids:
+                pipe.hgetall(self._keys("replay", replay_id))
+            rows = await pipe.execute() if ids else []
+        return [records.replay(id_, row) for id_, row in zip(ids, rows, strict=True) if row]
+
     async def _read_many(self, ids: Sequence[str]) -> list[Delivery]:
         if not ids:
             return []
@@ -142,9 +213,13 @@ class Deliveries:
             pipe = self._client.pipeline(transaction=False)
             for delivery_id in ids:
                 pipe.hgetall(self._keys("delivery", delivery_id))
-            rows = await pipe.execute()
+            rows = {id_: row for id_, row in zip(ids, await pipe.execute(), strict=True) if row}
+            events = sorted({row["event"] for row in rows.values()})
+            pipe = self._client.pipeline(transaction=False)
+            for stream_id in events:
+                pipe.hgetall(self._keys("event_body", stream_id))
+            bodies = dict(zip(events, await pipe.execute() if events else [], strict=True))
         return [
-            records.delivery(delivery_id, fields)
-            for delivery_id, fields in zip(ids, rows, strict=True)
-            if fields
+            records.delivery(self._keys.town, id_, row, bodies[row["event"]])
+            for id_, row in rows.items()
         ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from typing import Any
+
 import msgspec
 
-from tinytown.errors import EndpointNotFound
+from tinytown.errors import EndpointNotFound, Stale
 from tinytown.models.endpoint import EndpointRecord, EndpointState
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
-from tinytown.store.replies import DONE, refuse
+from tinytown.store.replies import DONE, REFUSED, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
@@ -20,6 +24,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     last_error: str = ""
     last_delivery_ms: int = 0
+    disabled_reason: str = ""
+    held_until_ms: int = 0
 
 
 class Endpoints:
@@ -31,22 +37,39 @@ class Endpoints:
         self._keys = keys
         self._scripts = scripts
 
-    async def put(self, record: EndpointRecord, *, must_exist: bool = False) -> None:
-        """Add or change an endpoint; notifiers see it with their next event."""
+    async def put(
+        self, record: EndpointRecord, *, must_exist: bool = False, digest: str = ""
+    ) -> None:
+        """Add or change an endpoint; notifiers see it with their next event.
+
+        With the `digest` of a record, only that very record is replaced; raises Stale.
+        """
+        interval_ms, burst_ms = pace(record.rate_per_second)
         reply = await self._scripts.run(
             "put_endpoint",
             endpoint=record.id,
             record=msgspec.json.encode(record),
             must_exist=int(must_exist),
+            digest=digest,
+            kind=record.kind,
+            cap=in_flight(record),
+            fifo=int(record.fifo),
+            interval_ms=interval_ms,
+            burst_ms=burst_ms,
         )
-        if reply[0] != DONE:
-            refuse(reply, EndpointNotFound, "endpoint", "change")
+        self._changed(reply, "change")
 
-    async def drop(self, endpoint_id: str) -> None:
-        """Remove an endpoint and what is due for it."""
-        reply = await self._scripts.run("drop_endpoint", endpoint=endpoint_id)
+    async def drop(self, endpoint_id: str, *, digest: str = "") -> None:
+        """Remove an endpoint and what is due for it; with a `digest` as `put`."""
+        reply = await self._scripts.run("drop_endpoint", endpoint=endpoint_id, digest=digest)
+        self._changed(reply, "remove")
+
+    @staticmethod
+    def _changed(reply: Any, move: str) -> None:
+        if reply[0] == REFUSED:
+            raise Stale("the endpoint was changed since it was read")
         if reply[0] != DONE:
-            refuse(reply, EndpointNotFound, "endpoint", "remove")
+            refuse(reply, EndpointNotFound, "endpoint", move)
 
     async def move(self, endpoint_id: str, move: str, *, reason: str) -> EndpointState:
         """Disable or revive an endpoint."""
@@ -66,9 +89,11 @@ class Endpoints:
         return version, sorted(records, key=lambda record: record.id)
 
     async def read(self, endpoint_id: str) -> EndpointRecord:
-        """Read one endpoint; raises EndpointNotFound."""
+        """Read one endpoint, or the callback of a mission; raises EndpointNotFound."""
         with store_errors():
             text = await self._client.hget(self._keys("endpoints"), endpoint_id)
+            if text is None:
+                text = await self._client.hget(self._keys("callbacks"), endpoint_id)
         if text is None or endpoint_id == "version":
             raise EndpointNotFound("there is no endpoint with this id")
         return msgspec.json.decode(text, type=EndpointRecord)
@@ -86,6 +111,34 @@ class Endpoints:
                 failures=int(row.get("failures", 0)),
                 last_error=row.get("last_error", ""),
                 last_delivery_ms=int(row.get("last_delivery_at", 0)),
+                disabled_reason=row.get("disabled_reason", ""),
+                held_until_ms=max(number(row.get("open_until")), number(row.get("hold_until"))),
             )
             for row in rows
         ]
+
+
+def digest_of(record: EndpointRecord) -> str:
+    """Name a record as it is stored: what `put` and `drop` compare."""
+    return hashlib.sha1(msgspec.json.encode(record), usedforsecurity=False).hexdigest()
+
+
+def in_flight(record: EndpointRecord) -> int:
+    """Say how many may be on their way at once: one to a phone, so that it rings in order."""
+    return 1 if record.kind == "push" or record.fifo else record.max_in_flight
+
+
+def pace(rate_per_second: float | None) -> tuple[int, int]:
+    """Make the milliseconds between two requests of a rate, and how much may come early.
+
+    A second's worth may come at once (GCRA's burst tolerance).
+    """
+    if rate_per_second is None:
+        return 0, 0
+    interval = max(1, round(1000 / rate_per_second))
+    return interval, (math.ceil(rate_per_second) - 1) * interval
+
+
+def number(text: str | None) -> int:
+    """Read a number that a script wrote, which may be empty."""
+    return int(float(text or 0))

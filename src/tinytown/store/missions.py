@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tinytown.errors import MissionNotFound, TooMany
+from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.mission import Mission, MissionState, Result, StartMission
 from tinytown.models.task import Message
 from tinytown.store import records
@@ -18,6 +19,8 @@ from tinytown.store.pages import Index, page_of
 from tinytown.store.replies import DONE, TOO_MANY, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
+
+_THREAD_IS_OPEN = 3
 
 
 class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +38,15 @@ class TaskPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Ids, separated by spaces."""
     after: str
     """Ids of all it builds on, separated by spaces, in an order that respects the graph."""
+
+
+class ThreadIsOpen(Exception):
+    """The thread has a mission that has not ended: it starts no other."""
+
+    def __init__(self, mission_id: str) -> None:
+        """Name the mission that is open."""
+        super().__init__(mission_id)
+        self.mission_id = mission_id
 
 
 class Missions:
@@ -56,8 +68,13 @@ class Missions:
         actor: str,
         max_attempts: int,
         tasks: Sequence[TaskPlan],
+        callback: EndpointRecord | None = None,
+        thread: str = "",
     ) -> bool:
-        """Create a mission; False if it was there already (a repeated call)."""
+        """Create a mission, with its callback; False if it was there already (a repeated call).
+
+        Raises ThreadIsOpen while an earlier mission of its thread has not ended.
+        """
         labels = [f"{name}={value}" for name, value in spec.labels.items()]
         reply = await self._scripts.run(
             "start_mission",
@@ -70,8 +87,27 @@ class Missions:
             actor=actor,
             max_attempts=max_attempts,
             tasks=msgspec.json.encode(list(tasks)),
+            callback=msgspec.json.encode(callback) if callback else "",
+            thread=_digest_of(thread),
         )
+        if reply[0] == _THREAD_IS_OPEN:
+            raise ThreadIsOpen(reply[1])
         return bool(reply[0] == DONE)
+
+    async def of_thread(self, thread: str) -> str | None:
+        """Name the latest mission of a thread, open or ended; None where there was none."""
+        with store_errors():
+            found = await self._client.get(self._keys("thread", _digest_of(thread)))
+        return None if found is None else str(found)
+
+    async def labels(self, mission_id: str) -> dict[str, str]:
+        """Read a mission's labels; none for a mission that is gone."""
+        with store_errors():
+            text = await self._client.hget(self._keys("mission", mission_id), "labels")
+        pairs = (
+            label.partition("=") for label in msgspec.json.decode(text or "[]", type=list[str])
+        )
+        return {name: value for name, _, value in pairs}
 
     async def cancel(self, mission_id: str, *, by: str) -> MissionState:
         """End a mission and all its tasks."""
@@ -197,3 +233,8 @@ class Missions:
         )
         results = [each for _, task in task_fields if (each := records.result(task))]
         return msgspec.structs.replace(mission, result=records.combined(results))
+
+
+def _digest_of(thread: str) -> str:
+    """Name a thread as a key can: whatever is in it, one plain word."""
+    return hashlib.sha256(thread.encode("utf-8", "replace")).hexdigest()[:40] if thread else ""

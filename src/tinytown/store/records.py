@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tinytown.models.delivery import Attempt, Delivery, DeliveryState, DueDelivery
+from tinytown.models.delivery import Attempt, Delivery, DeliveryState, DueDelivery, Replay
 from tinytown.models.event import Event, event_id
 from tinytown.models.mission import Mission, MissionState, Result, StartMission
 from tinytown.models.question import OutcomeKind, Question, QuestionState
@@ -29,6 +29,11 @@ def instant(ms: str | float | None) -> str | None:
 def must(ms: str | float) -> str:
     """Write milliseconds that are surely there."""
     return instant(ms) or ""
+
+
+def milliseconds(text: str) -> int:
+    """Read what `must` wrote."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def pairs(flat: Sequence[Any] | Mapping[str, Any]) -> dict[str, str]:
@@ -196,26 +201,36 @@ def _as_told(facts: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def due(row: Sequence[Any]) -> DueDelivery:
+def due(town: str, row: Sequence[Any]) -> DueDelivery:
     """Make a leased delivery of one row of claim_deliveries."""
-    id_, endpoint_id, text, attempt, created_at, round_try = row
+    id_, endpoint_id, attempt, created_at, round_try, stream_id, body = row
     return DueDelivery(
         id=id_,
         endpoint_id=endpoint_id,
-        event=msgspec.json.decode(text, type=Event),
+        event=delivered_event(town, stream_id, pairs(body)),
         attempt=attempt,
         created_at_ms=int(created_at),
         tried=round_try,
     )
 
 
-def delivery(id_: str, fields: Fields) -> Delivery:
-    """Make a delivery of its hash."""
+def delivered_event(town: str, stream_id: str, fields: Fields) -> Event:
+    """Make an event of the text kept for its deliveries; without its data where that is gone."""
+    if not fields:
+        at = stream_id.partition("-")[0]
+        return Event(id=event_id(stream_id), type="", timestamp=must(at), town=town)
+    return event(town, stream_id, fields)
+
+
+def delivery(town: str, id_: str, fields: Fields, body: Fields) -> Delivery:
+    """Make a delivery of its hash and its event's text."""
     state = DeliveryState(fields["state"])
+    told = delivered_event(town, fields["event"], body)
     return Delivery(
         id=id_,
         endpoint_id=fields["endpoint"],
-        event=msgspec.json.decode(fields["event"], type=Event),
+        kind=fields["kind"],
+        event=told if told.type else msgspec.structs.replace(told, type=fields["type"]),
         state=state,
         attempt=int(fields["attempt"]),
         created_at=must(fields["created_at"]),
@@ -223,6 +238,23 @@ def delivery(id_: str, fields: Fields) -> Delivery:
         finished_at=instant(fields.get("finished_at")),
         reason=_or_none(fields.get("reason")),
         attempts=msgspec.json.decode(fields.get("tries") or "[]", type=tuple[Attempt, ...]),
+    )
+
+
+def replay(id_: str, fields: Fields) -> Replay:
+    """Make a replay of its hash."""
+    return Replay(
+        id=id_,
+        state=fields["state"],
+        endpoint_id=_or_none(fields["endpoint"]),
+        since=instant(fields["since"]),
+        until=must(fields["until"]),
+        missing=fields["missing"] == "1",
+        dead=int(fields["total"]),
+        done=int(fields["done"]),
+        created_at=must(fields["created_at"]),
+        created_by=fields["by"],
+        finished_at=instant(fields.get("finished_at")),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from tinytown.models import delivery, endpoint, mission, question, task, worker
+from tinytown.models import delivery, endpoint, mission, question, source, task, worker
 from tinytown.models.moves import Moves
 from tinytown.store.assembly import assemble
 from tinytown.store.client import Script
@@ -24,7 +24,7 @@ from tinytown.store.keys import Keyring, lua_builders
 
 Argument = str | int | float | bytes
 
-PRELUDE: Final = ("_ground", "_town", "_endings", "_clock", "_demand")
+PRELUDE: Final = ("_ground", "_hooks", "_deliveries", "_town", "_endings", "_clock", "_demand")
 """The shared texts, in the order in which they build on each other."""
 
 TABLES: Final[dict[str, Moves[Any, Any]]] = {
@@ -34,6 +34,7 @@ TABLES: Final[dict[str, Moves[Any, Any]]] = {
     "worker": worker.MOVES,
     "endpoint": endpoint.MOVES,
     "delivery": delivery.MOVES,
+    "hook": source.MOVES,
 }
 
 BUCKETS_MS: Final = (
@@ -55,8 +56,34 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     messages: int = 200
     tries: int = 20
     """Attempts kept per delivery."""
-    dead: int = 1_000
-    """Dead letters kept."""
+    dead: int = 10_000
+    """Dead letters kept, and of one endpoint as many."""
+    backlog: int = 10_000
+    """Deliveries that may wait for one endpoint; one more is a dead letter at once."""
+    losses: int = 5
+    """Notifiers that may be lost while they send a delivery, before it is taken for the cause."""
+    planning_ms: int = 60_000
+    """How long an event that nobody can plan holds up those behind it, where order was asked for."""
+    ordering_ms: int = 20
+    """How soon to look again whether what happened earlier is filed."""
+    breaker_after: int = 5
+    """Failures in a row that open a webhook's circuit."""
+    breaker_ms: int = 30_000
+    """How long it stays open at first; doubled by every probe that fails."""
+    breaker_ceiling_ms: int = 600_000
+    pace_first_ms: int = 250
+    """What 429, 502 and 504 put between two requests at first; doubled by every further one."""
+    pace_ceiling_ms: int = 60_000
+    pace_floor_ms: int = 20
+    """Below this the brake is off: fifty requests a second."""
+    disable_after_ms: int = 5 * 86_400_000
+    """How long nothing may get through to a webhook before it is disabled (Svix's five days)."""
+    disable_failures: int = 20
+    """And how many attempts must have failed: a week without events disables nobody."""
+    replay_batch: int = 100
+    """Deliveries a replay makes due in one breath: about 2 ms of Redis."""
+    replays: int = 100
+    """Replays listed."""
     endpoint_log: int = 200
     """Deliveries listed per endpoint."""
     failing_after: int = 3
@@ -84,6 +111,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Failures further apart than this, ten times the longest pause, are not in a row."""
     starts_ttl: int = 86_400
     """Seconds a lapsed promise is kept for the next launcher to count it."""
+    sources: int = 100
+    inbox: int = 10_000
+    """Hooks that wait to be routed: ten seconds of a thousand a second with no router."""
+    inbox_bytes: int = 32 * 1_048_576
+    """Their payloads together: a small Redis keeps room for what matters more."""
+    source_hooks: int = 50
+    """Hooks listed per source, besides those that wait."""
+    hook_bytes: int = 65_536
+    """A larger payload is let go once its hook is settled."""
+    hook_ttl_ms: int = 7 * 86_400_000
+    """How long a settled hook can be read."""
+    hooks_dead: int = 200
+    """Dead hooks kept."""
+    rejections: int = 20
+    """Lines in the audit about refused hooks, per source and minute: strangers write no more."""
+    audit: int = 5_000
+    """Lines of the audit: a year of a town that is changed daily, in about 1 MB."""
     buckets_ms: tuple[int, ...] = BUCKETS_MS
 
 

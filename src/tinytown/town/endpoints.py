@@ -10,7 +10,14 @@ import msgspec
 
 from tinytown import clock, ids
 from tinytown.errors import EndpointNotFound, Invalid
-from tinytown.models.endpoint import Endpoint, EndpointPatch, EndpointRecord, NewEndpoint
+from tinytown.models.endpoint import (
+    PUSH_EVENTS,
+    WEBHOOK_EVENTS,
+    Endpoint,
+    EndpointPatch,
+    EndpointRecord,
+    NewEndpoint,
+)
 from tinytown.models.event import is_pattern
 from tinytown.store import Store
 from tinytown.store.endpoints import Health
@@ -39,13 +46,14 @@ class EndpointDesk:
 
     async def add(self, new: NewEndpoint, *, endpoint_id: str | None = None) -> Endpoint:
         """Add an endpoint; with an id given again, it is the same endpoint."""
-        await self._check(new.url, new.events)
+        events = new.events or (PUSH_EVENTS if new.kind == "push" else WEBHOOK_EVENTS)
+        await self._check(new.url, events)
         record = EndpointRecord(
             id=endpoint_id or ids.new("endpoint"),
             kind=new.kind,
             url=self._vault.seal(new.url),
             name=new.name,
-            events=new.events,
+            events=events,
             created_at=clock.written(clock.now()),
         )
         await self._store.endpoints.put(record)

@@ -95,6 +95,54 @@ function DUE.retire(id)
   end
   redis.call('UNLINK', K.mission(id), K.mission_tasks(id), K.mission_events(id),
     K.mission_log(id), K.mission_messages(id), K.mission_questions(id))
+  if redis.call('HDEL', K.callbacks, callback_of(id)) == 1 then forget_endpoint(callback_of(id)) end
+end
+
+-- What a replay's endpoint never got: it was disabled, or the delivery has expired since.
+local function file_missing(endpoint_id, from, untill)
+  local text = redis.call('HGET', K.endpoints, endpoint_id)
+  if not text then return 0, nil end
+  local record = cjson.decode(text)
+  local rows = redis.call('XRANGE', K.events, from, untill, 'COUNT', LIMIT.replay_batch)
+  local filed = 0
+  for _, row in ipairs(rows) do
+    local event = { id = row[1] }
+    for i = 1, #row[2], 2 do event[row[2][i]] = row[2][i + 1] end
+    if wants(record, event) and file_delivery(event, endpoint_id) then filed = filed + 1 end
+  end
+  return filed, #rows == LIMIT.replay_batch and '(' .. rows[#rows][1] or nil
+end
+
+-- One batch of a replay; it is due again at once until nothing is left.
+function DUE.replay(id)
+  redis.call('ZREM', K.timers, 'replay:' .. id)
+  local replay = some(K.replay(id), 'state', 'endpoint', 'since', 'until', 'missing', 'cursor')
+  if replay.state ~= 'running' then return end
+  local todo = redis.call('ZPOPMIN', K.replay_todo(id), LIMIT.replay_batch)
+  local done = 0
+  for i = 1, #todo, 2 do
+    local delivery = some(K.delivery(todo[i]), 'state', 'endpoint', 'attempt', 'event')
+    local endpoint = endpoint_of(delivery.endpoint)
+    if delivery.state == 'dead' and endpoint.kind ~= '' then
+      revive_delivery(todo[i], delivery, endpoint)
+      done = done + 1
+    end
+  end
+  local cursor
+  local more = #todo == 2 * LIMIT.replay_batch
+  if not more and replay.missing == '1' then
+    local from = replay.cursor ~= '' and replay.cursor or replay.since
+    local filed
+    filed, cursor = file_missing(replay.endpoint, from, replay['until'])
+    done, more = done + filed, cursor ~= nil
+  end
+  redis.call('HINCRBY', K.replay(id), 'done', done)
+  if more then
+    redis.call('HSET', K.replay(id), 'cursor', cursor or '')
+    redis.call('ZADD', K.timers, now, 'replay:' .. id)
+  else
+    redis.call('HSET', K.replay(id), 'state', 'done', 'finished_at', now)
+  end
 end
 
 -- Handles what is due, oldest first; leases lost while nobody ticked are taken back here too.

@@ -1,72 +1,113 @@
--- claim_deliveries: a notifier leases what is due, oldest endpoint first, one per endpoint.
+-- claim_deliveries: a notifier leases what is due: endpoint by endpoint, each within its bounds.
 -- flags: allow-oom
 -- KEYS: events
--- ARGV: now, lease_ms, limit, busy endpoints…
--- Returns: {1, next_due (0 = nothing), now, {id, endpoint, event, attempt, created_at, try, …}}
--- Events: none; a push for a question that is no longer open becomes obsolete here
+-- ARGV: now, lease_ms, limit
+-- Returns: {1, next_due (0 = nothing), now, version of the endpoints, {id, endpoint, attempt, created_at,
+--   try, event id, {its fields}, …}}
+-- Events: delivery.dead; a push for a question that is no longer open becomes obsolete here
 local lease_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Most often nothing is due; on a Redis that is paid by the command that should cost one.
 local soonest = redis.call('ZRANGE', K.deliveries_due, 0, 0, 'WITHSCORES')
 if not soonest[2] or tonumber(soonest[2]) > now then
-  return { 1, tonumber(soonest[2] or 0), now, {} }
+  return { 1, tonumber(soonest[2] or 0), now, '', {} }
 end
-local busy = {}
-for i = 4, #ARGV do busy[ARGV[i]] = true end
 
-local function reschedule(endpoint)
-  local first = redis.call('ZRANGE', K.endpoint_due(endpoint), 0, 0, 'WITHSCORES')
-  if first[1] then
-    redis.call('ZADD', K.deliveries_due, first[2], endpoint)
-  else
-    redis.call('ZREM', K.deliveries_due, endpoint)
+local function delivery_of(id)
+  return some(K.delivery(id), 'state', 'question', 'event', 'type', 'attempt', 'created_at',
+    'event_at', 'replayed_from', 'kind')
+end
+
+-- Those whose notifier went silent are due again; one that outlives several is poison.
+local function take_back(endpoint_id, endpoint)
+  local flight = K.endpoint_flight(endpoint_id)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', flight, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', flight, id)
+    local delivery = delivery_of(id)
+    if delivery.state == 'due' then
+      local losses = redis.call('HINCRBY', K.delivery(id), 'losses', 1)
+      if losses >= LIMIT.losses then
+        bury(id, endpoint_id, delivery.kind, delivery.type, delivery.event_at,
+          'gave up after ' .. losses .. ' notifiers were lost while they sent it')
+      else
+        redis.call('ZADD', K.endpoint_due(endpoint_id), place_of(endpoint, delivery.event, now), id)
+      end
+    end
   end
 end
 
-local function first_due(endpoint)
+-- Notifiers plan side by side: what happened earlier may be filed a moment later. An event that
+-- nobody can plan holds nobody up for longer than a minute.
+local function all_earlier_planned(stream_id)
+  local pending = redis.pcall('XPENDING', K.events, 'notifiers', '-', '+', 1)
+  if pending.err or not pending[1] then return true end
+  local theirs = place_of({ fifo = '1' }, pending[1][1], 0)
+  local clock = redis.call('TIME')
+  return theirs > place_of({ fifo = '1' }, stream_id, 0)
+    or tonumber(string.match(pending[1][1], '^%d+')) < clock[1] * 1000 - LIMIT.planning_ms
+end
+
+local function first_due(endpoint_id, endpoint)
+  local due = K.endpoint_due(endpoint_id)
   while true do
-    local id = redis.call('ZRANGEBYSCORE', K.endpoint_due(endpoint), '-inf', now, 'LIMIT', 0, 1)[1]
+    local id
+    if endpoint.fifo == '1' then id = redis.call('ZRANGE', due, 0, 0)[1]
+    else id = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1)[1] end
     if not id then return nil end
-    local delivery = some(K.delivery(id), 'state', 'question', 'endpoint', 'event', 'attempt',
-      'created_at', 'replayed_from')
+    local delivery = delivery_of(id)
     local answered = delivery.question ~= ''
       and redis.call('HGET', K.question(delivery.question), 'state') ~= 'open'
-    if delivery.state == 'due' and not answered then return id, delivery end
-    redis.call('ZREM', K.endpoint_due(endpoint), id)
+    if delivery.state == 'due' and not answered then
+      if endpoint.fifo ~= '1' or all_earlier_planned(delivery.event) then return id, delivery end
+      set_endpoint(endpoint_id, endpoint, { hold_until = now + LIMIT.ordering_ms,
+        waits = '1' })
+      return nil
+    end
+    redis.call('ZREM', due, id)
     if delivery.state == 'due' then
       redis.call('HSET', K.delivery(id), 'state', 'obsolete', 'finished_at', now,
         'reason', 'the question is no longer open')
       count('deliveries:push:obsolete')
+    elseif delivery.state == '' then
+      emit('delivery.dead', '', '', cjson.encode({ delivery = id, endpoint = endpoint_id,
+        event_type = '', reason = 'it expired while its endpoint was disabled' }))
     end
   end
 end
 
-local found = {}
-local due = redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf', now, 'LIMIT', 0,
-  limit + #ARGV - 3)
-for _, endpoint in ipairs(due) do
-  if #found / 6 >= limit then break end
-  if redis.call('HGET', K.endpoint_health(endpoint), 'state') == 'disabled' then
-    -- Paused: what is due stays and waits for `revive`.
-    redis.call('ZREM', K.deliveries_due, endpoint)
-  elseif not busy[endpoint] then
-    local id, delivery = first_due(endpoint)
-    if id then
+local found, leased = {}, 0
+for _, endpoint_id in ipairs(redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf', now,
+  'LIMIT', 0, limit)) do
+  if leased >= limit then break end
+  local endpoint = endpoint_of(endpoint_id)
+  if endpoint.kind == '' then
+    forget_endpoint(endpoint_id)
+  else
+    take_back(endpoint_id, endpoint)
+    while leased < limit and endpoint.state ~= 'disabled' and gate_of(endpoint) <= now
+      and room_of(endpoint_id, endpoint) > 0 do
+      local id, delivery = first_due(endpoint_id, endpoint)
+      if not id then break end
+      leased = leased + 1
       local attempt = redis.call('HINCRBY', K.delivery(id), 'attempt', 1)
       redis.call('HSET', K.delivery(id), 'due_at', now + lease_ms)
-      redis.call('ZADD', K.endpoint_due(endpoint), now + lease_ms, id)
-      for _, value in ipairs({ id, endpoint, delivery.event, attempt, delivery.created_at,
-        attempt - (tonumber(delivery.replayed_from) or 0) }) do
+      redis.call('ZREM', K.endpoint_due(endpoint_id), id)
+      redis.call('ZADD', K.endpoint_flight(endpoint_id), now + lease_ms, id)
+      if endpoint.waits == '1' then set_endpoint(endpoint_id, endpoint, { waits = '' }) end
+      local interval = math.max(number(endpoint.interval_ms), number(endpoint.pace_ms))
+      if interval > 0 then
+        set_endpoint(endpoint_id, endpoint,
+          { tat = math.max(now, number(endpoint.tat)) + interval })
+      end
+      for _, value in ipairs({ id, endpoint_id, attempt, delivery.created_at,
+        attempt - number(delivery.replayed_from), delivery.event,
+        redis.call('HGETALL', K.event_body(delivery.event)) }) do
         found[#found + 1] = value
       end
     end
-    reschedule(endpoint)
+    queue_endpoint(endpoint_id, endpoint)
   end
 end
 
-local first = redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf', '+inf', 'WITHSCORES',
-  'LIMIT', 0, #ARGV - 3 + 1)
-local next_due = 0
-for i = 1, #first, 2 do
-  if not busy[first[i]] then next_due = tonumber(first[i + 1]) break end
-end
-return { 1, next_due, now, found }
+local first = redis.call('ZRANGE', K.deliveries_due, 0, 0, 'WITHSCORES')
+local version = redis.call('HGET', K.endpoints, 'version') or '0'
+return { 1, tonumber(first[2] or 0), now, version, found }

@@ -1,10 +1,17 @@
 -- put_endpoint: an endpoint is added or changed; notifiers see it by the version.
 -- KEYS: events
--- ARGV: now, endpoint, record (JSON), must_exist (0|1)
--- Returns: {1, version} · {-1} unknown endpoint
+-- ARGV: now, endpoint, record (JSON), must_exist (0|1), digest (of the record to replace, or '' for any),
+--   kind, cap, fifo (0|1), interval_ms, burst_ms
+-- Returns: {1, version} · {-1} unknown endpoint · {0, digest} it was changed meanwhile
 -- Events: none (its health starts active)
-local id = ARGV[2]
-if ARGV[4] == '1' and redis.call('HEXISTS', K.endpoints, id) == 0 then return { -1 } end
+local id, digest = ARGV[2], ARGV[5]
+local present = redis.call('HGET', K.endpoints, id)
+if ARGV[4] == '1' and not present then return { -1 } end
+if digest ~= '' and redis.sha1hex(present or '') ~= digest then
+  return { 0, redis.sha1hex(present or '') }
+end
 redis.call('HSET', K.endpoints, id, ARGV[3])
-redis.call('HSETNX', K.endpoint_health(id), 'state', 'active')
+treat_endpoint(id, ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+-- With more room or a faster rate something may be due sooner than was thought.
+queue_endpoint(id, endpoint_of(id))
 return { 1, redis.call('HINCRBY', K.endpoints, 'version', 1) }

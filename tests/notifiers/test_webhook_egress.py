@@ -1,0 +1,397 @@
+"""A webhook is dialled where the guard permits, whatever its URL says and its name answers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from fakes.letters import QUICK, answering, letter, sender
+from fakes.spellings import LOOPBACK as SPELLINGS
+from fakes.spellings import PLACES
+from fakes.stranger import OK, Behaviour, Stranger, Visit, polite
+from tinytown.egress import BLOCKED, Egress, parse_allow
+from tinytown_notifiers.sinks.webhook import Reply, SenderRules, WebhookSender
+
+CANARY = "CanaryTopicZebra"
+
+# -- receivers that mean harm --------------------------------------------------------------------
+
+
+def never_answers(visit: Visit) -> None:
+    visit.take()
+    visit.wait()
+
+
+def never_takes(visit: Visit) -> None:
+    visit.wait()
+
+
+def drips_its_status(visit: Visit) -> None:
+    visit.take()
+    visit.drip(OK * 100)
+
+
+def drips_headers(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\n")
+    visit.drip(b"X-A: 1\r\n" * 1000)
+
+
+def floods_with_1xx(visit: Visit) -> None:
+    visit.take()
+    visit.flood(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def drips_1xx(visit: Visit) -> None:
+    visit.take()
+    while not visit.stranger.closing.wait(0.02):
+        visit.say(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+
+def one_endless_header(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\nX-A: ")
+    visit.flood(b"a" * 65536)
+
+
+def a_hundred_thousand_headers(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(100_000)))
+    visit.say(b"Content-Length: 2\r\n\r\nok")
+    visit.take()
+
+
+def endless_headers(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\n")
+    visit.flood(b"X-A: 1\r\n" * 1000)
+
+
+def endless_status(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 ")
+    visit.flood(b"K" * 65536)
+
+
+def garbage(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"\x16\x03\x01\x00garbage\r\n\r\n" * 20)
+
+
+def another_protocol(visit: Visit) -> None:
+    visit.say(b"220 mail.example ESMTP ready\r\n")
+    visit.take()
+
+
+def http_0_9(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"<html>hello</html>")
+
+
+def nonsense_status(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 999999 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+def switches_protocols(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+    visit.wait()
+
+
+def two_lengths(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nok")
+
+
+def a_negative_length(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok")
+
+
+def closes_at_once(visit: Visit) -> None:
+    pass
+
+
+def closes_after_the_request(visit: Visit) -> None:
+    visit.take()
+
+
+def closes_in_the_head(visit: Visit) -> None:
+    visit.take()
+    visit.say(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+def resets_at_once(visit: Visit) -> None:
+    visit.reset()
+
+
+def resets_after_the_request(visit: Visit) -> None:
+    visit.take()
+    visit.reset()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "codes"),
+    [
+        (never_answers, "total_timeout"),
+        (never_takes, "total_timeout"),
+        (drips_its_status, "total_timeout"),
+        (drips_headers, "total_timeout protocol"),
+        (floods_with_1xx, "total_timeout"),
+        (drips_1xx, "total_timeout"),
+        (one_endless_header, "protocol"),
+        (endless_headers, "protocol"),
+        (endless_status, "protocol"),
+        (a_hundred_thousand_headers, "protocol"),
+        (garbage, "protocol"),
+        (another_protocol, "protocol"),
+        (http_0_9, "protocol"),
+        (nonsense_status, "protocol"),
+        (switches_protocols, "protocol"),
+        (two_lengths, "protocol"),
+        (a_negative_length, "protocol"),
+        (closes_at_once, "reset"),
+        (closes_after_the_request, "reset"),
+        (closes_in_the_head, "reset protocol"),
+        (resets_at_once, "reset"),
+        (resets_after_the_request, "reset"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+async def test_a_receiver_without_manners_ends_as_a_failure_with_its_name(
+    behaviour: Behaviour, codes: str
+) -> None:
+    with Stranger(behaviour) as stranger:
+        async with sender(rules=QUICK) as out:
+            reply = await out.send(letter(f"{stranger.url}/{CANARY}"))
+            assert reply.code in codes.split(), reply
+            assert reply.reason
+            assert CANARY not in repr(reply)
+            assert await anyio.to_thread.run_sync(stranger.gone), "its connection is not kept"
+            # And it has cost nobody else anything.
+            stranger.behaviour = polite
+            assert (await out.send(letter(stranger.url))).code == "ok"
+
+
+class AddressesOnly(Egress):
+    """The rule about addresses alone, so that nothing else can be why a trick failed."""
+
+    def check_url(self, url: str) -> None:
+        """Accept every text."""
+
+    def check_peer(self, address: tuple[Any, ...], **_: Any) -> None:
+        """Judge by the address."""
+        super().check_peer(address)
+
+
+@pytest.fixture(scope="module")
+def listeners() -> Iterator[list[Stranger]]:
+    """Listen on this machine by every family, on one port: nobody may ever come."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(Stranger(address="0.0.0.0"))]  # noqa: S104
+        try:
+            found.append(stack.enter_context(Stranger(address="::1", port=found[0].port)))
+        except OSError:
+            warnings.warn("no IPv6 here", ResourceWarning, stacklevel=1)
+        yield found
+        assert [listener.connections for listener in found] == [0] * len(found)
+
+
+async def refuse(out: WebhookSender, url: str, listeners: list[Stranger]) -> Reply:
+    reply = await out.send(letter(url))
+    assert reply.code != "ok"
+    assert sum(listener.connections for listener in listeners) == 0, "somebody came"
+    return reply
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+async def test_no_spelling_of_this_machine_opens_a_connection(
+    listeners: list[Stranger], host: str
+) -> None:
+    port = listeners[0].port
+    for egress in (Egress(), AddressesOnly()):
+        async with sender(egress, rules=QUICK) as out:
+            for scheme in ("http", "https"):
+                await refuse(out, f"{scheme}://{host}:{port}/", listeners)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"])  # noqa: S104
+async def test_the_same_tricks_work_where_all_is_allowed(host: str) -> None:
+    """Or the test before this one would prove nothing."""
+    everything = Egress(parse_allow("0.0.0.0/0 ::/0"))
+    family = "::1" if host == "[::1]" else "127.0.0.1"
+    bind = "::" if host == "[::]" else family
+    with Stranger(address=bind) as stranger:
+        async with sender(everything, rules=QUICK) as out:
+            assert (await out.send(letter(f"http://{host}:{stranger.port}/"))).code == "ok"
+
+
+@pytest.mark.parametrize("address", PLACES)
+async def test_no_name_that_leads_inside_opens_a_connection(
+    listeners: list[Stranger], address: str
+) -> None:
+    lookup = answering(address.partition("%")[0])
+    async with sender(Egress(), rules=QUICK, lookup=lookup) as out:
+        reply = await refuse(out, f"https://hooks.example:8443/{CANARY}", listeners)
+    assert (reply.code, reply.reason) == ("blocked_address", BLOCKED)
+
+
+async def test_a_name_with_mixed_answers_is_dialled_only_where_it_may(tmp_path: Path) -> None:
+    allowed = Egress(parse_allow("127.0.0.2 127.0.0.4"))
+    with Stranger(address="127.0.0.1") as inside:
+        with Stranger(address="127.0.0.2", port=inside.port) as outside:
+            mixes = (
+                ["127.0.0.1", "127.0.0.2"],
+                ["127.0.0.2", "127.0.0.1"],
+                ["::1", "127.0.0.1", "10.0.0.1", "127.0.0.2", "169.254.169.254"],
+                ["::ffff:127.0.0.1", "::ffff:127.0.0.2"],
+            )
+            for number, mix in enumerate(mixes, start=1):
+                async with sender(allowed, rules=QUICK, lookup=answering(mix)) as out:
+                    reply = await out.send(letter(f"http://hooks.example:{inside.port}/"))
+                    assert reply.code == "ok", mix
+                assert (inside.connections, outside.connections) == (0, number)
+
+        # The one that may be dialled is not there: its failure is what is told.
+        mix = ["127.0.0.1", "127.0.0.4"]
+        async with sender(allowed, rules=QUICK, lookup=answering(mix)) as out:
+            reply = await out.send(letter(f"http://hooks.example:{inside.port}/"))
+        assert reply.code == "connect_refused"
+
+        mix = ["127.0.0.1", "::1", "10.0.0.1"]
+        async with sender(allowed, rules=QUICK, lookup=answering(mix)) as out:
+            reply = await out.send(letter(f"http://hooks.example:{inside.port}/"))
+        assert reply.code == "blocked_address"
+        assert inside.connections == 0
+
+
+async def test_a_name_that_is_rebound_after_the_check_leads_nowhere() -> None:
+    allowed = Egress(parse_allow("127.0.0.2"))
+    rules = SenderRules(total_seconds=5, names_seconds=0)
+
+    def polite_once(visit: Visit) -> None:
+        visit.take()
+        visit.say(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+    with (
+        Stranger(address="127.0.0.1") as inside,
+        Stranger(polite_once, address="127.0.0.2", port=inside.port) as outside,
+    ):
+        url = f"http://hooks.example:{inside.port}/"
+        allowed.check_url(url)
+        lookup = answering("127.0.0.2", "127.0.0.1")
+        async with sender(allowed, rules=rules, lookup=lookup) as out:
+            codes = [(await out.send(letter(url))).code for _ in range(3)]
+
+        assert codes == ["ok", "blocked_address", "blocked_address"]
+        assert (inside.connections, outside.connections) == (0, 1)
+
+
+async def test_a_public_address_gets_no_plain_http_and_no_other_port() -> None:
+    house = Egress(parse_allow("127.0.0.1"))
+    async with sender(house, rules=QUICK, lookup=answering("8.8.8.8")) as out:
+        for url in ("http://hooks.example/", "http://hooks.example:443/", "https://h.example:22/"):
+            assert (await out.send(letter(url))).code == "blocked_address", url
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("", "invalid_url"),
+        ("hooks.example", "invalid_url"),
+        ("ftp://hooks.example/", "invalid_url"),
+        ("https://me:secret@hooks.example/", "invalid_url"),
+        ("https://hooks.example/#a", "invalid_url"),
+        ("https://hooks.example:99999/", "invalid_url"),
+        ("https://[::g]/", "invalid_url"),
+        ("https://exa\u0301mple.example/", "invalid_url"),
+        ("https://10.0.0.1/", "blocked_address"),
+        ("https://[fdaa::3]/", "blocked_address"),
+    ],
+)
+async def test_an_address_that_cannot_be_called_is_told_apart(url: str, code: str) -> None:
+    async with sender(rules=QUICK) as out:
+        assert (await out.send(letter(url))).code == code
+
+
+async def test_nobody_listening_is_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    async with sender(rules=QUICK) as out:
+        reply = await out.send(letter(f"http://127.0.0.1:{port}/{CANARY}"))
+    assert reply.code == "connect_refused"
+    assert "127.0.0.1" not in repr(reply)
+
+
+async def test_a_receiver_too_busy_to_be_connected_to_is_told_apart() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        with ExitStack() as stack:
+            for _ in range(4):  # more than the backlog: the next handshake gets no answer
+                one = stack.enter_context(socket.socket())
+                one.setblocking(False)  # noqa: FBT003 - its only form
+                one.connect_ex(address)
+            async with sender(rules=QUICK) as out:
+                reply = await out.send(letter(f"http://127.0.0.1:{address[1]}/"))
+    assert reply.code == "connect_timeout"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+        OSError("resolver on fire"),
+        TimeoutError("resolver asleep"),
+        UnicodeError("label too long"),
+    ],
+    ids=repr,
+)
+async def test_a_name_that_cannot_be_looked_up_is_told_apart(trouble: Exception) -> None:
+    async with sender(rules=QUICK, lookup=answering(trouble)) as out:
+        reply = await out.send(letter(f"http://{CANARY}.example/"))
+    assert reply.code == "dns"
+    assert CANARY not in repr(reply)
+
+
+async def test_a_name_without_addresses_is_told_apart() -> None:
+    async with sender(rules=QUICK, lookup=answering([])) as out:
+        assert (await out.send(letter("http://hooks.example/"))).code == "dns"
+
+
+async def test_a_dead_name_server_costs_only_those_who_ask_it() -> None:
+    stop = threading.Event()
+
+    def lookup(host: str, port: int, *rest: Any) -> Any:
+        if host.startswith("dead"):
+            stop.wait(20)
+        return answering("127.0.0.1")(host, port, *rest)
+
+    rules = SenderRules(total_seconds=5, connect_seconds=1)
+    with Stranger() as stranger:
+        async with sender(rules=rules, lookup=lookup) as out:
+            replies: list[Reply] = []
+
+            async def ask(number: int) -> None:
+                replies.append(await out.send(letter(f"http://dead{number}.example/")))
+
+            async with anyio.create_task_group() as group:
+                for number in range(20):
+                    group.start_soon(ask, number)
+                await anyio.lowlevel.checkpoint()
+                alive = await out.send(letter(f"http://alive.example:{stranger.port}/"))
+                assert (alive.code, replies) == ("ok", []), "while the dead were waited for"
+            assert {reply.code for reply in replies} == {"dns"}
+        stop.set()

@@ -1,0 +1,410 @@
+"""Webhook endpoints in the store: bounds in flight, circuit, pace, order, disabling, callbacks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from redis import Redis
+
+from tinytown import ids
+from tinytown.errors import Stale
+from tinytown.models.delivery import Attempt, DeliveryState, DueDelivery
+from tinytown.models.endpoint import EndpointRecord, EndpointState, EventFilter
+from tinytown.store import Limits, Store
+from tinytown.store.endpoints import digest_of
+from tinytown.store.keys import Keyring
+from towns import TurnedClock, open_town, start, told
+
+LEASE = 45_000
+DAY = 86_400
+
+
+@pytest.fixture
+async def tiny(redis_url: str) -> AsyncIterator[Store]:
+    """Lend a town in which no more than three deliveries may wait for an endpoint."""
+    async with open_town(redis_url, limits=Limits(backlog=3)) as store:
+        yield store
+
+
+@pytest.fixture
+async def batches(redis_url: str) -> AsyncIterator[Store]:
+    """Lend a town whose replays go in batches of three."""
+    async with open_town(redis_url, limits=Limits(replay_batch=3)) as store:
+        yield store
+
+
+def webhook(**fields: Any) -> EndpointRecord:
+    """Write a webhook's record."""
+    plain = {"kind": "webhook", "url": "https://x.example/", "name": "", "events": ("*",)}
+    made = {"id": ids.new("endpoint"), "created_at": "2025-11-22T21:00:00.000Z"}
+    return msgspec.convert({**plain, **made, **fields}, EndpointRecord)
+
+
+async def add(store: Store, **fields: Any) -> str:
+    """Add a webhook."""
+    record = webhook(**fields)
+    await store.endpoints.put(record)
+    return record.id
+
+
+async def file(store: Store, *endpoints: str, times: int = 1) -> list[str]:
+    """Let things happen and file each for the endpoints; the stream ids."""
+    version, _ = await store.endpoints.all()
+    filed = []
+    for _ in range(times):
+        mission = await start(store)
+        [event, *_] = await store.events.of_mission(mission.id, after="0-0", limit=1)
+        assert await store.deliveries.plan(event, endpoints, version=version) == len(endpoints)
+        filed.append(event.stream_id)
+    return filed
+
+
+async def lease(store: Store, *, limit: int = 100) -> list[DueDelivery]:
+    """Lease what is due."""
+    return (await store.deliveries.claim(lease_ms=LEASE, limit=limit)).deliveries
+
+
+async def record(store: Store, delivery: DueDelivery, outcome: Any, **how: Any) -> bool:
+    """Write how an attempt went."""
+    attempt = Attempt(number=delivery.attempt, at="now", outcome=outcome, duration_seconds=0.1)
+    return await store.deliveries.record(delivery.id, attempt, outcome=outcome, **how)
+
+
+async def next_due_in(store: Store, clock: TurnedClock) -> int:
+    """Say in how many milliseconds something is due; not above zero = now."""
+    due_ms = await store.deliveries.oldest_due_ms()
+    assert due_ms is not None
+    return due_ms - clock.ms
+
+
+async def state_of(store: Store, endpoint: str) -> EndpointState:
+    """Tell how an endpoint is doing."""
+    return (await store.endpoints.health([endpoint]))[0].state
+
+
+async def test_no_more_than_the_cap_is_on_its_way_to_one_endpoint(store: Store) -> None:
+    narrow, wide = await add(store, max_in_flight=2), await add(store)
+    await file(store, narrow, wide, times=6)
+    first = await lease(store)
+    assert sorted(each.endpoint_id for each in first) == sorted([narrow] * 2 + [wide] * 4)
+    assert await lease(store) == [], "nor to another notifier"
+    await record(store, next(each for each in first if each.endpoint_id == narrow), "delivered")
+    assert [each.endpoint_id for each in await lease(store)] == [narrow]
+
+
+async def test_the_text_of_an_event_is_stored_once_for_all_its_deliveries(
+    store: Store, books: Redis
+) -> None:
+    endpoints = [await add(store) for _ in range(20)]
+    [stream_id] = await file(store, *endpoints)
+    assert len(list(books.scan_iter("*:event:*"))) == 1
+    leased = await lease(store)
+    assert len({each.event.id for each in leased}) == 1
+    assert leased[0].event.data["title"] == "a mission"
+    texts = [books.hgetall(key) for key in books.scan_iter("*:delivery:*")]
+    assert not any("a mission" in str(text) for text in texts)
+    listed = await store.deliveries.read(leased[0].id)
+    assert (listed.event, listed.event.stream_id) == (leased[0].event, stream_id)
+
+
+async def test_five_failures_in_a_row_open_the_circuit_and_one_probe_closes_it(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    await file(store, endpoint, times=20)
+    for _ in range(2):
+        for each in await lease(store):
+            await record(store, each, "retry", delay_ms=1, reason="HTTP 500")
+        clock.turn(ms=5)
+    assert await state_of(store, endpoint) is EndpointState.FAILING
+    assert await next_due_in(store, clock) == 30_000 - 5
+    clock.turn(seconds=30)
+    [probe] = await lease(store)
+    assert await lease(store) == [], "one probe at a time"
+    await record(store, probe, "retry", delay_ms=1, reason="HTTP 500")
+    assert await next_due_in(store, clock) == 60_000, "twice as long"
+    clock.turn(seconds=60)
+    [probe] = await lease(store)
+    await record(store, probe, "delivered")
+    assert await state_of(store, endpoint) is EndpointState.ACTIVE
+    assert len(await lease(store)) == 4
+    story = await told(store)
+    assert (story.count("endpoint.failing"), story.count("endpoint.recovered")) == (1, 1)
+
+
+async def test_an_open_circuit_is_never_open_for_more_than_ten_minutes(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    await file(store, endpoint)
+    for _ in range(15):
+        [probe] = await lease(store)
+        await record(store, probe, "retry", delay_ms=1, reason="reset")
+        clock.turn(ms=1)
+        clock.turn(ms=max(0, await next_due_in(store, clock)))
+    [probe] = await lease(store)
+    await record(store, probe, "retry", delay_ms=1, reason="reset")
+    assert await next_due_in(store, clock) == 600_000
+
+
+async def test_a_throttle_slows_the_endpoint_and_success_lets_it_go_again(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    await file(store, endpoint, times=30)
+    first, *others = await lease(store)
+    await record(store, first, "retry", delay_ms=5_000, effect="throttle", reason="HTTP 429")
+    for each in others:
+        await record(store, each, "delivered")
+    starts = []
+    for _ in range(12):
+        clock.turn(ms=max(0, await next_due_in(store, clock)))
+        for each in await lease(store):
+            starts.append(clock.ms)
+            await record(store, each, "delivered")
+    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    assert gaps[0] >= 100, "spaced out after a throttle"
+    assert gaps == sorted(gaps, reverse=True), "faster with every success"
+
+
+async def test_what_a_receiver_asks_for_holds_up_the_whole_endpoint(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    await file(store, endpoint, times=9)
+    first, *_ = await lease(store)
+    await record(
+        store, first, "retry", delay_ms=7_000, effect="throttle", hold_ms=7_000, reason="HTTP 429"
+    )
+    clock.turn(ms=6_999)
+    assert await lease(store) == []
+    clock.turn(ms=1)
+    assert len(await lease(store)) == 1
+
+
+async def test_a_rate_lets_a_second_s_worth_through_at_once_and_then_spaces(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store, rate_per_second=5, max_in_flight=32)
+    await file(store, endpoint, times=30)
+    sent = 0
+    for _ in range(41):  # two seconds
+        for each in await lease(store):
+            sent += 1
+            await record(store, each, "delivered")
+        clock.turn(ms=50)
+    assert 5 + 9 <= sent <= 5 + 10
+
+
+async def test_in_order_means_one_at_a_time_and_a_failure_holds_up_those_behind_it(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store, fifo=True)
+    happened = await file(store, endpoint, times=5)
+    seen = []
+    chance = random.Random(7)
+    while len(seen) < len(happened):
+        [each] = await lease(store)
+        assert await lease(store) == []
+        if chance.random() < 0.4:
+            await record(store, each, "retry", delay_ms=10_000, reason="HTTP 500")
+            assert await next_due_in(store, clock) == 10_000
+            clock.turn(seconds=10)
+        else:
+            seen.append(each.event.stream_id)
+            await record(store, each, "delivered")
+    assert seen == happened
+
+
+async def test_in_order_waits_for_what_happened_earlier_and_is_not_filed_yet(
+    store: Store,
+) -> None:
+    endpoint = await add(store, fifo=True)
+    await store.events.ensure_group()
+    await start(store)
+    async with store.blocking("test", block_seconds=1) as client:
+        events = await store.events.consume(client, "one", block_ms=100, limit=10)
+    version, _ = await store.endpoints.all()
+    await store.deliveries.plan(events[1], [endpoint], version=version)
+    assert await lease(store) == []
+    await store.deliveries.plan(events[0], [endpoint], version=version)
+    [first] = await lease(store)
+    assert first.event.id == events[0].id
+
+
+async def test_a_notifier_that_goes_silent_loses_its_deliveries_to_the_next_one(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    await file(store, await add(store), times=3)
+    silent = await lease(store)
+    assert len(silent) == 3
+    clock.turn(ms=LEASE)
+    again = await lease(store)
+    assert sorted(each.id for each in again) == sorted(each.id for each in silent)
+    assert not await record(store, silent[0], "delivered"), "the ghost is refused"
+    taken = next(each for each in again if each.id == silent[0].id)
+    assert await record(store, taken, "delivered")
+
+
+async def test_a_delivery_that_outlives_five_notifiers_is_poison(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    await file(store, await add(store))
+    for _ in range(5):
+        [leased] = await lease(store)
+        clock.turn(ms=LEASE)
+    assert await lease(store) == []
+    dead = await store.deliveries.read(leased.id)
+    assert (dead.state, dead.reason) == (
+        DeliveryState.DEAD,
+        "gave up after 5 notifiers were lost while they sent it",
+    )
+
+
+async def test_an_endpoint_that_wants_no_more_is_disabled_with_the_reason(store: Store) -> None:
+    endpoint = await add(store)
+    await file(store, endpoint)
+    [leased] = await lease(store)
+    await record(store, leased, "dead", effect="disable", reason="410 Gone")
+    [health] = await store.endpoints.health([endpoint])
+    assert (health.state, health.disabled_reason) == (EndpointState.DISABLED, "410 Gone")
+    story = await told(store)
+    assert (story.count("endpoint.disabled"), story.count("delivery.dead")) == (1, 1)
+
+
+async def test_five_days_without_success_warn_half_way_and_then_disable(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    await file(store, endpoint)
+    for hour in range(0, 5 * 24 + 1, 3):
+        assert await state_of(store, endpoint) is not EndpointState.DISABLED, hour
+        [probe] = await lease(store)
+        await record(store, probe, "retry", delay_ms=1, reason="connect_timeout")
+        clock.turn(seconds=3 * 3600)
+    [health] = await store.endpoints.health([endpoint])
+    assert health.state is EndpointState.DISABLED
+    assert health.disabled_reason == "nothing got through for 5 days: connect_timeout"
+    assert (await told(store)).count("endpoint.failing") == 2, "when it began, and half-way"
+
+
+async def test_five_failures_in_five_quiet_days_disable_nobody(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    await file(store, endpoint)
+    for _ in range(6):
+        [probe] = await lease(store)
+        await record(store, probe, "retry", delay_ms=1, reason="reset")
+        clock.turn(seconds=DAY)
+    assert await state_of(store, endpoint) is EndpointState.FAILING
+
+
+async def test_too_far_behind_is_a_dead_letter_and_never_silence(tiny: Store) -> None:
+    endpoint = await add(tiny)
+    await file(tiny, endpoint, times=4)
+    [dead], _ = await tiny.deliveries.dead(cursor=None, limit=9)
+    assert "too far behind" in (dead.reason or "")
+
+
+async def test_changing_what_somebody_else_has_changed_is_refused(store: Store) -> None:
+    made = webhook()
+    await store.endpoints.put(made)
+    mine = msgspec.structs.replace(made, name="mine")
+    theirs = msgspec.structs.replace(made, name="theirs")
+    await store.endpoints.put(theirs, must_exist=True, digest=digest_of(made))
+    with pytest.raises(Stale):
+        await store.endpoints.put(mine, must_exist=True, digest=digest_of(made))
+    with pytest.raises(Stale):
+        await store.endpoints.drop(made.id, digest=digest_of(made))
+    assert await store.endpoints.read(made.id) == theirs
+    await store.endpoints.drop(made.id, digest=digest_of(theirs))
+
+
+async def test_a_callback_hears_of_its_own_mission_and_goes_with_it(
+    store: Store, clock: TurnedClock, books: Redis
+) -> None:
+    clock.turn()
+    mission_id = ids.new("mission")
+    endpoint = f"end_{mission_id[4:]}"
+    callback = webhook(id=endpoint, events=("mission.completed", "mission.canceled"))
+    mission = await start(store, mission_id=mission_id, callback=callback)
+    other = await start(store)
+    version, _ = await store.endpoints.all()
+    for each in (other, mission):
+        await store.missions.cancel(each.id, by="ada")
+    for event in await store.events.after("0-0", limit=100):
+        await store.deliveries.plan(event, [], version=version)
+    [leased] = await lease(store)
+    assert (leased.event.type, leased.event.mission_id) == ("mission.canceled", mission.id)
+    assert await store.endpoints.read(endpoint) == callback
+    await record(store, leased, "delivered")
+    clock.turn(seconds=8 * DAY)
+    await store.clockwork.tick()
+    left = {key for key in books.scan_iter(f"*{endpoint[4:]}*") if books.pttl(key) == -1}
+    assert left == set()
+    assert books.hlen(Keyring("main")("callbacks")) == 0
+
+
+async def replayed(store: Store, **fields: Any) -> int:
+    """Run a replay to its end; how many it made due."""
+    replay_id = ids.new("replay")
+    whole = {"endpoint_id": "", "since_ms": 0, "until_ms": 10**13, "missing": False, "by": "ada"}
+    for _ in range(2):  # repeated, it is the same
+        await store.deliveries.start_replay(replay_id, **{**whole, **fields})
+    while (await store.deliveries.read_replay(replay_id)).state == "running":
+        assert (await store.clockwork.tick()).handled
+    return (await store.deliveries.read_replay(replay_id)).done
+
+
+async def test_a_replay_makes_the_dead_letters_of_an_endpoint_due_batch_by_batch(
+    batches: Store,
+) -> None:
+    mine, other = await add(batches, max_in_flight=32), await add(batches, max_in_flight=32)
+    for _ in range(4):
+        await file(batches, mine, other)
+        for each in await lease(batches):
+            await record(batches, each, "dead", reason="HTTP 400")
+    count = await batches.deliveries.count_dead(endpoint_id=mine, since_ms=0, until_ms=10**13)
+    assert count == 4
+    assert await replayed(batches, endpoint_id=mine) == 4
+    assert {each.endpoint_id for each in await lease(batches)} == {mine}
+    assert await replayed(batches) == 4, "the other's"
+    assert len(await batches.deliveries.replays(limit=10)) == 2
+
+
+async def test_a_replay_files_what_an_endpoint_missed_while_it_was_disabled(
+    batches: Store, books: Redis
+) -> None:
+    wanted = {"team": "blue"}
+    endpoint = await add(
+        batches, events=("mission.*",), filter=EventFilter(labels=wanted), max_in_flight=32
+    )
+    await batches.endpoints.move(endpoint, "disable", reason="")
+    begun = int(books.time()[0]) * 1000 - 1000
+    missions = [await start(batches, labels=wanted) for _ in range(9)]
+    await start(batches, labels={"team": "red"})
+    for mission in missions:
+        await batches.missions.cancel(mission.id, by="ada")
+    await batches.endpoints.move(endpoint, "revive", reason="")
+    until = int(books.time()[0]) * 1000 + 1000
+    missed = {"endpoint_id": endpoint, "since_ms": begun, "until_ms": until, "missing": True}
+    assert await replayed(batches, **missed) == 18
+    assert await replayed(batches, **missed) == 0, "nothing twice"
+    events = [each.event for each in await lease(batches)]
+    assert {event.type for event in events} == {"mission.created", "mission.canceled"}
+    assert {event.mission_id for event in events} <= {mission.id for mission in missions}
