@@ -42,7 +42,6 @@ def town_of(store: Store) -> MakeTown:
 
 @pytest.fixture
 async def impatient(redis_url: str) -> AsyncIterator[Store]:
-    """Lend a town whose promises lapse soon, and whose circuit opens at the third failure."""
-    limits = Limits(start_ms=300, start_pauses_ms=(50, 50, 30_000))
-    async with open_town(redis_url, limits=limits) as opened:
+    """Lend a town that tries again soon, and whose circuit opens at the third failure."""
+    async with open_town(redis_url, limits=Limits(start_pauses_ms=(50, 50, 30_000))) as opened:
         yield opened
