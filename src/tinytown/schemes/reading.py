@@ -115,14 +115,14 @@ def kind_of(*parts: Any) -> str:
 
 
 def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MOST_DEPTH + 1):
+    """Walk down level by level, looking only at what holds something."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MOST_DEPTH):
         level = [
             child
             for holder in level
-            if isinstance(holder, dict | list)
             for child in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(child, dict | list)
         ]
-        if not level:
-            return
-    raise Rejected("too_deep")
+    if level:
+        raise Rejected("too_deep")
