@@ -65,9 +65,12 @@ class Poster:
         except Unavailable as error:
             waits = self._waits_of(record)
             wait = waits.wait(delivery.tried)
-            said = "dead" if wait is None else "retry"
-            detail = error.detail
-            return Verdict(said=said, reason=detail, delay_seconds=wait or 0.0, error=detail)
+            return Verdict(
+                said="dead" if wait is None else "retry",
+                reason=error.detail,
+                delay_seconds=wait or 0.0,
+                error=error.detail,
+            )
         return self._verdict(delivery, record, await self._sender.send(letter))
 
     async def test(self, record: EndpointRecord) -> Trial:

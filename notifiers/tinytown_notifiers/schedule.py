@@ -56,7 +56,7 @@ once. These are the waits between them."""
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
-    """How patient the notifier is with one webhook: a wait for each further attempt, then the end."""
+    """How patient the notifier is with a webhook: a wait for each further attempt, then the end."""
 
     seconds: tuple[float, ...] = SPECIFIED_SECONDS
     spread: float = 0.2

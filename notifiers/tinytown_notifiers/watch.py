@@ -131,8 +131,10 @@ class Watch:
 def wants(record: EndpointRecord, event: Event, labels: Mapping[str, str]) -> bool:
     """Tell whether an endpoint asked for this event of a mission with these labels.
 
-    The store's `wants` (_deliveries.lua) is the same rule for replays. A town that cannot start workers will fail its missions by doing nothing: whoever wants to hear
-    of failed missions hears of that too (decision 0021).
+    The store's `wants` (_deliveries.lua) is the same rule for replays.
+
+    A town that cannot start workers will fail its missions by doing nothing: whoever wants to
+    hear of failed missions hears of that too (decision 0021).
     """
     kinds = {event.type} | ({"mission.failed"} if event.tells_no_starts else set())
     if not any(matches(pattern, kind) for pattern in record.events for kind in kinds):

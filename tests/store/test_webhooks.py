@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -169,7 +170,7 @@ async def test_a_throttle_slows_the_endpoint_and_success_lets_it_go_again(
         for each in await lease(store):
             starts.append(clock.ms)
             await record(store, each, "delivered")
-    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert gaps[0] >= 100, "spaced out after a throttle"
     assert gaps == sorted(gaps, reverse=True), "faster with every success"
 
@@ -211,7 +212,7 @@ async def test_in_order_means_one_at_a_time_and_a_failure_holds_up_those_behind_
     clock.turn()
     endpoint = await add(store, fifo=True)
     happened = await file(store, endpoint, times=5)
-    seen = []
+    seen: list[str] = []
     chance = random.Random(7)
     while len(seen) < len(happened):
         [each] = await lease(store)
