@@ -112,9 +112,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     starts_ttl: int = 86_400
     """Seconds a lapsed promise is kept for the next launcher to count it."""
     sources: int = 100
-    inbox: int = 10_000
+    hooks: int = 10_000
     """Hooks that wait to be routed: ten seconds of a thousand a second with no router."""
-    inbox_bytes: int = 32 * 1_048_576
+    hooks_bytes: int = 32 * 1_048_576
     """Their payloads together: a small Redis keeps room for what matters more."""
     source_hooks: int = 50
     """Hooks listed per source, besides those that wait."""

@@ -15,7 +15,7 @@ local function room_for_hook(size)
   -- Whatever was lost or removed by hand: an empty queue weighs nothing.
   if waiting == 0 then redis.call('DEL', K.hooks_bytes) end
   local bytes = tonumber(redis.call('GET', K.hooks_bytes) or '0')
-  return waiting < LIMIT.inbox and bytes + size <= LIMIT.inbox_bytes
+  return waiting < LIMIT.hooks and bytes + size <= LIMIT.hooks_bytes
 end
 
 local function queue_hook(hook, source, size)
