@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from certificates import Authority
 from fakes.letters import QUICK, answering, letter, sender
 from fakes.stranger import OK, Stranger, Visit
 from tinytown_notifiers.sinks.webhook import Reply, SenderRules
-
-Certificates = Callable[..., tuple[Path, Path]]
 
 
 @pytest.fixture
