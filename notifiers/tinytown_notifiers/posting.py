@@ -14,13 +14,14 @@ from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.event import Event
 from tinytown.vault import Vault
 from tinytown_notifiers import letters
-from tinytown_notifiers.carrying import Verdict
+from tinytown_notifiers.carrying import Effect, Verdict
 from tinytown_notifiers.schedule import Waits
 from tinytown_notifiers.sinks.webhook import Letter, Reply, WebhookSender
 from tinytown_notifiers.wording import Writer
 
 PING: Final = "ping"
 """The type of a test message: none of the closed set, so that no program takes it for news."""
+_NO_MORE: Final = "the receiver wants no more"
 _POINTLESS: Final = frozenset({"blocked_address", "invalid_url"})
 """Failures that no later attempt can mend: somebody has to change the endpoint or the settings."""
 
@@ -136,13 +137,20 @@ class Poster:
         return msgspec.structs.replace(self._waits, seconds=record.schedule_seconds)
 
     def _verdict(self, delivery: DueDelivery, record: EndpointRecord, reply: Reply) -> Verdict:
-        if reply.code == "ok" and not (reply.disable or reply.abort):
-            return Verdict(said="delivered", status=reply.status)
+        if reply.code == "ok":
+            # It has this one; it may still want no more.
+            effect: Effect = "disable" if reply.disable else ""
+            return Verdict(
+                said="delivered",
+                status=reply.status,
+                effect=effect,
+                reason=_NO_MORE if reply.disable else "",
+            )
         asked = reply.retry_after_seconds
         wait = None
         reason = reply.reason
         if reply.disable:
-            reason = f"the receiver wants no more: {reply.reason}"
+            reason = f"{_NO_MORE}: {reply.reason}"
         elif reply.abort:
             reason = f"the receiver refuses this one: {reply.reason}"
         elif reply.code not in _POINTLESS:

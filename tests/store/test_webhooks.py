@@ -285,6 +285,17 @@ async def test_an_endpoint_that_wants_no_more_is_disabled_with_the_reason(store:
     assert (story.count("endpoint.disabled"), story.count("delivery.dead")) == (1, 1)
 
 
+async def test_a_receiver_may_take_one_and_want_no_more(store: Store) -> None:
+    endpoint = await add(store)
+    await file(store, endpoint, times=2)
+    leased, _ = await lease(store)
+    await record(store, leased, "delivered", effect="disable", reason="it wants no more")
+    assert (await store.deliveries.read(leased.id)).state is DeliveryState.DELIVERED
+    [health] = await store.endpoints.health([endpoint])
+    assert (health.state, health.disabled_reason) == (EndpointState.DISABLED, "it wants no more")
+    assert await lease(store) == []
+
+
 async def test_five_days_without_success_warn_half_way_and_then_disable(
     store: Store, clock: TurnedClock
 ) -> None:

@@ -62,6 +62,9 @@ local function went_well()
   if recovered then
     emit('endpoint.recovered', '', '', cjson.encode({ endpoint = endpoint_id }))
   end
+  if effect == 'disable' and endpoint.state ~= 'disabled' then
+    disable_endpoint(endpoint_id, endpoint, reason)
+  end
 end
 
 local function went_wrong()
