@@ -26,6 +26,7 @@ from tinytown.models.key import NewKey, Scope
 from tinytown.store import Store
 from tinytown.town import Town, TownRules
 from tinytown.town.dispatcher import Dispatcher
+from tinytown.town.routing import HookRouter
 from tinytown.vault import Vault
 
 API_KEY: Final = "tt_the-operators-key-of-all-tests"
@@ -105,7 +106,7 @@ async def open_hall(
     )
     with Listener("127.0.0.1", 0) as listener:
         async with anyio.create_task_group() as group:
-            for service in (town.hub, town.logs, dispatcher):
+            for service in (town.hub, town.logs, dispatcher, HookRouter(store, town.acts)):
                 group.start_soon(service.run)
             async with listener.serving(door.app):
                 yield Hall(town, door, listener.address, outside)

@@ -37,6 +37,7 @@ from tinytown.store import Limits, open_store
 from tinytown.store.client import CannotConnect
 from tinytown.town import Town, TownRules
 from tinytown.town.dispatcher import Dispatcher
+from tinytown.town.routing import HookRouter
 from tinytown.vault import Vault
 from tinytown_notifiers import Notifier
 from tinytown_notifiers.sinks.push import PushSink
@@ -133,6 +134,7 @@ async def running_townhall(
             links=links,
             check_url=sink.check,
             redact_url=redacted_url,
+            public_url=config.public_url or listener.address,
         )
         if config.api_key:
             town.keys.trust(config.api_key)
@@ -147,7 +149,7 @@ async def running_townhall(
         dispatcher = Dispatcher(store, town.hub)
         writer = Writer(public_url=config.public_url or hall.address, links=links)
         notifier = Notifier(store, vault=vault, writer=writer, sink=sink)
-        background += [town.hub, town.logs, dispatcher]
+        background += [town.hub, town.logs, dispatcher, HookRouter(store, town.acts)]
         if config.notifier:
             background.append(notifier)
         door = Door(

@@ -14,9 +14,11 @@ from litestar.types import ASGIApp
 from tinytown.errors import TownError
 from tinytown.http import (
     answers,
+    audit,
     endpoints,
     events,
     health,
+    hooks,
     metrics,
     missions,
     people,
@@ -24,10 +26,12 @@ from tinytown.http import (
     questions,
     reference,
     scaling,
+    sources,
 )
 from tinytown.http.auth import Guard, actor_of
 from tinytown.http.body import TownRequest, refuse_unknown
 from tinytown.http.doorman import Doorman
+from tinytown.http.etags import Expected
 from tinytown.http.idempotency import Replies
 from tinytown.http.live import Frames, Streams
 from tinytown.models.key import Actor
@@ -70,6 +74,9 @@ class Door:
         def provide_replies(request: Request[Actor, Any, Any]) -> Replies:
             return Replies(request, town)
 
+        def provide_if_match(request: Request[Actor, Any, Any]) -> Expected:
+            return Expected(request)
+
         self.litestar = Litestar(
             route_handlers=[
                 health.routes(),
@@ -81,6 +88,9 @@ class Door:
                 events.watch_events,
                 *endpoints.routes(),
                 *people.routes(),
+                sources.routes(),
+                audit.routes(),
+                hooks.receive_hook,
                 answers.routes(),
                 reference.problem_text,
                 *([] if description else [reference.openapi]),
@@ -90,6 +100,7 @@ class Door:
                 **{name: _hand_out(part) for name, part in parts.items()},
                 "actor": Provide(actor_of, sync_to_thread=False),
                 "replies": Provide(provide_replies, sync_to_thread=False),
+                "if_match": Provide(provide_if_match, sync_to_thread=False),
             },
             exception_handlers={
                 TownError: problems.of_town,
@@ -103,7 +114,9 @@ class Door:
             # The framework would describe itself at the first request, for 0.1 s on the loop.
             openapi_config=description,
         )
-        self.app: ASGIApp = Doorman(self.litestar, meter.observe)
+        self.app: ASGIApp = Doorman(
+            self.litestar, meter.observe, audit=audit.Auditor(town.store.audit)
+        )
 
     def close(self) -> None:
         """Say "not ready" from now on and end every stream and long poll."""

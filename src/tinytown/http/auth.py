@@ -13,7 +13,9 @@ from tinytown.errors import Forbidden, Unauthenticated
 from tinytown.models.key import SCOPES, Actor, digest
 from tinytown.town import Town
 
-PUBLIC: Final = frozenset({"/health", "/problems/{slug}", "/schema/openapi.json", "/a/{token}"})
+PUBLIC: Final = frozenset(
+    {"/health", "/problems/{slug}", "/schema/openapi.json", "/a/{token}", "/hooks/{source_id}"}
+)
 """The only routes without a key: they tell nothing about the town, or carry their own proof."""
 
 PROBE: Final = "probe"

@@ -18,12 +18,24 @@ from litestar.routes import HTTPRoute
 import tinytown
 from tinytown.http import endpoints, health, lists, missions, problems, reference
 from tinytown.http.auth import PROBE
+from tinytown.models.audit import AuditLine
 from tinytown.models.delivery import Delivery
 from tinytown.models.endpoint import Endpoint, EndpointPatch, NewEndpoint
 from tinytown.models.key import CreatedKey, Key, NewKey
 from tinytown.models.mission import Mission, StartMission
 from tinytown.models.question import Answer, Question
 from tinytown.models.scaling import Signal
+from tinytown.models.source import (
+    DryRun,
+    NewSource,
+    NewSourceSecret,
+    Preview,
+    Source,
+    SourcePatch,
+    SourceWithSecret,
+    StoredHook,
+    Taken,
+)
 from tinytown.models.worker import Worker
 
 _ABOUT: Final = (
@@ -42,6 +54,9 @@ _TAGS: Final = {
     "deliveries": "What was sent to whom.",
     "workers": "Who works here.",
     "keys": "Who may do what.",
+    "sources": "Services whose webhooks do something here.",
+    "hooks": "Where those services send them; the signature is the proof.",
+    "audit": "Who changed what.",
     "scaling": "How many workers are wanted.",
     "probes": "What machines ask.",
     "reference": "What the door says about itself.",
@@ -51,6 +66,8 @@ _SHAPES: Final = (
     lists.EventPage, lists.LogPage, Question, Answer, lists.QuestionPage,
     NewEndpoint, EndpointPatch, Endpoint, endpoints.Trial, lists.EndpointPage,
     Delivery, lists.DeliveryPage, Worker, lists.WorkerPage, NewKey, CreatedKey, Key, lists.KeyPage,
+    NewSource, SourcePatch, NewSourceSecret, Source, SourceWithSecret, lists.SourcePage, DryRun,
+    Preview, Taken, StoredHook, lists.HookPage, AuditLine, lists.AuditPage,
     Signal, health.Health, health.Readiness, problems.Problem, reference.Kind,
 )  # fmt: skip
 _TEXT: Final = {"schema": {"type": "string"}}
@@ -61,6 +78,13 @@ _IDEMPOTENCY_KEY: Final = {
     "required": False,
     "description": "The same key and body get the same reply, for 24 h; quoted or bare.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The `ETag` of the record as it was read; 412 when it is another by now.",
+    "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]{1,64}")$'},
 }
 _LAST_EVENT_ID: Final = {
     "name": "Last-Event-ID",
@@ -119,6 +143,8 @@ def _correct(handler: HTTPRouteHandler, operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
     for parameter in parameters:
         parameter["schema"] = _present(parameter["schema"])
+    if "if_match" in arguments:
+        parameters.append(_IF_MATCH)
     if "replies" in arguments:
         parameters.append(_IDEMPOTENCY_KEY)
     if "after" in arguments:

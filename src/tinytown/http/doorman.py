@@ -15,6 +15,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import Message, Receive, Scope, Send
 
 from tinytown import ids
+from tinytown.http.audit import Ended, Told
 from tinytown.http.problems import MEDIA_TYPE, kind
 
 _log = logging.getLogger("tinytown.http")
@@ -34,10 +35,13 @@ _BROKEN: Final = msgspec.json.encode(
 class Doorman:
     """Wraps the application; sees also what no route answers."""
 
-    def __init__(self, app: Litestar, observe: Callable[[str, str, int, float], None]) -> None:
+    def __init__(
+        self, app: Litestar, observe: Callable[[str, str, int, float], None], *, audit: Told
+    ) -> None:
         """Stand before `app`; `observe(method, route, status, seconds)` hears of every reply."""
         self._app = app
         self._observe = observe
+        self._audit = audit
         self._methods = {
             route.path_format: ", ".join(sorted(route.route_handler_map)).encode()
             for route in app.routes
@@ -55,14 +59,16 @@ class Doorman:
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         first_byte = 0.0
+        location = ""
 
         async def tell(message: Message) -> None:
-            nonlocal status, first_byte
+            nonlocal status, first_byte, location
             if message["type"] == "http.response.start":
                 status = message["status"]
                 first_byte = time.perf_counter() - begun
                 headers = [*message["headers"], (_HEADER, request_id.encode())]
-                said = {name for name, _ in headers}
+                said = dict(headers)
+                location = said.get(b"location", b"").decode("latin-1")
                 headers += [header for header in _ALWAYS if header[0] not in said]
                 if scope["method"] == "OPTIONS" and status == 204:
                     # The framework's own reply knows only the first handler of a path.
@@ -82,6 +88,7 @@ class Doorman:
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 self._observe(method, _route(scope), status, first_byte)
             self._line(scope, status, time.perf_counter() - begun, request_id)
+        await self._audit(Ended(scope, status, location, request_id))
 
     def _line(self, scope: Any, status: int, seconds: float, request_id: str) -> None:
         route = _route(scope)

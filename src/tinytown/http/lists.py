@@ -7,12 +7,14 @@ from typing import Annotated, TypeAlias
 import msgspec
 from litestar.params import QueryParameter
 
+from tinytown.models.audit import AuditLine
 from tinytown.models.delivery import Delivery
 from tinytown.models.endpoint import Endpoint
 from tinytown.models.event import Event
 from tinytown.models.key import Key
 from tinytown.models.mission import Mission
 from tinytown.models.question import Question
+from tinytown.models.source import Source, StoredHook
 from tinytown.models.worker import Worker
 from tinytown.store.events import LogLine
 
@@ -76,4 +78,25 @@ class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
     """Keys, oldest first; never a secret."""
 
     items: list[Key]
+    next_cursor: str | None = None
+
+
+class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Sources, oldest first; never a secret."""
+
+    items: list[Source]
+    next_cursor: str | None = None
+
+
+class HookPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Hooks, newest first."""
+
+    items: list[StoredHook]
+    next_cursor: str | None = None
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of the audit log, newest first."""
+
+    items: list[AuditLine]
     next_cursor: str | None = None

@@ -171,6 +171,7 @@ def _levels(facts: Facts) -> Iterator[Metric]:
 _TOTALS: Final[tuple[tuple[str, str, str, tuple[str, ...], float], ...]] = (
     ("tinytown_missions_finished", "Missions ended", "missions_finished:", ("state",), 1),
     ("tinytown_deliveries", "Attempts to deliver", "deliveries:", ("kind", "outcome"), 1),
+    ("tinytown_hooks", "Hooks by what became of them", "hooks:", ("outcome",), 1),
     ("tinytown_events", "Events told", "events:", ("type",), 1),
     ("tinytown_redelivered", "Tasks taken from a worker, back on the docket", "redelivered", (), 1),
     ("tinytown_worker_starts", "Workers started", "worker_starts:", ("launcher", "result"), 1),

@@ -8,14 +8,17 @@ import msgspec
 
 from tinytown.links import AnswerLinks
 from tinytown.store import Store
+from tinytown.town.acts import Acts
 from tinytown.town.deliveries import DeliveryDesk
 from tinytown.town.endpoints import EndpointDesk
 from tinytown.town.hub import Hub
+from tinytown.town.intake import Intake
 from tinytown.town.keys import KeyDesk
 from tinytown.town.loghub import LogHub
 from tinytown.town.missions import MissionDesk
 from tinytown.town.questions import QuestionDesk
 from tinytown.town.scaling import ScalingDesk
+from tinytown.town.sources import SourceDesk
 from tinytown.town.workers import WorkerDesk
 from tinytown.vault import Vault
 
@@ -42,8 +45,12 @@ class Town:
         links: AnswerLinks,
         check_url: Callable[[str], Awaitable[None]],
         redact_url: Callable[[str], str],
+        public_url: str = "",
     ) -> None:
-        """Build the desks; `check_url` raises Invalid for a push URL nobody can send to."""
+        """Build the desks; `check_url` raises Invalid for a push URL nobody can send to.
+
+        `public_url` is where other services find this town.
+        """
         self.name = store.town
         self.store = store
         self.rules = rules
@@ -54,6 +61,9 @@ class Town:
         self.questions = QuestionDesk(store, links)
         self.endpoints = EndpointDesk(store, vault, check_url=check_url, redact_url=redact_url)
         self.deliveries = DeliveryDesk(store)
+        self.acts = Acts(store, self.missions, self.questions)
+        self.sources = SourceDesk(store, vault, self.acts, public_url=public_url)
+        self.intake = Intake(store, vault)
         self.workers = WorkerDesk(store)
         self.keys = KeyDesk(store)
         self.scaling = ScalingDesk(store, max_workers=rules.max_workers)

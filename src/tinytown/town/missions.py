@@ -36,11 +36,17 @@ class MissionDesk:
         self._max_attempts = max_attempts
 
     async def start(
-        self, spec: StartMission, actor: Actor, *, mission_id: str | None = None
+        self,
+        spec: StartMission,
+        actor: Actor,
+        *,
+        mission_id: str | None = None,
+        thread: str = "",
     ) -> Mission:
         """Start a mission; with a mission id given again, it is the same mission.
 
-        Raises Invalid for what cannot be run and GraphCycle for tasks that wait for each other.
+        Raises Invalid for what cannot be run, GraphCycle for tasks that wait for each other, and
+        ThreadIsOpen while another mission of its thread has not ended.
         """
         mission_id = mission_id or ids.new("mission")
         check(spec)
@@ -52,6 +58,7 @@ class MissionDesk:
             actor=actor.id,
             max_attempts=self._max_attempts,
             tasks=plan(spec),
+            thread=thread,
         )
         return await self.read(mission_id)
 
