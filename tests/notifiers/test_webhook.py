@@ -66,7 +66,7 @@ async def test_every_attempt_has_a_fresh_time_and_all_signatures_and_the_same_id
             await out.send(told)
             sent = int(time.time())
             while int(time.time()) == sent:  # noqa: ASYNC110 - the timestamp counts whole seconds
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.01)  # polling the clock
             await out.send(told)
 
     first, second = (asked.headers for asked in receiver.requests)
