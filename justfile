@@ -77,6 +77,12 @@ cov *args:
 props *args:
     pytest -n 2 --hypothesis-profile thorough --timeout 600 {{ args }} $(grep -rl --include='test_*.py' hypothesis tests)
 
+# bytes, steered by coverage, at whatever verifies a signature; then libFuzzer's flags (Linux)
+[group("every day")]
+fuzz seconds="60" *flags:
+    pip install -q --require-hashes -r tests/fuzz/atheris.txt
+    cd tests && python -m fuzz.hooks {{ seconds }} {{ flags }}
+
 # a throw-away redis-server on a socket; Ctrl-C ends it
 [group("run")]
 redis:
