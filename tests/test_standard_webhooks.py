@@ -150,6 +150,8 @@ def test_an_id_is_a_word_without_a_full_stop(written: str) -> None:
 def test_nobody_makes_us_check_a_thousand_signatures() -> None:
     assert verify([SHARED], headers(" ".join([*["v1,x"] * 15, V1])), BODY, now=TIME) == ID
     assert refusal([SHARED], headers(" ".join([*["v1,x"] * 16, V1]))) == "too_many_signatures"
+    assert verify([PUBLIC], headers(" ".join([*["v1a,x"] * 3, V1A])), BODY, now=TIME) == ID
+    assert refusal([PUBLIC], headers(" ".join([*["v1a,x"] * 4, V1A]))) == "too_many_signatures"
 
 
 @pytest.mark.parametrize(
