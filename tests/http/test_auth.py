@@ -46,7 +46,10 @@ async def test_no_route_answers_a_stranger_except_the_public_ones(hall: Hall) ->
             url = path.replace("{slug}", "invalid").replace("{", "").replace("}", "")
             for client in (stranger, liar):
                 reply = await client.request(method, url)
-                if scope is None or scope == PROBE:
+                if path.startswith("/hooks/"):
+                    # Its own proof is missing, which no key can make up for.
+                    assert reply.status_code == 401, path
+                elif scope is None or scope == PROBE:
                     assert reply.status_code not in {401, 403}, path
                 else:
                     assert reply.status_code == 401, path

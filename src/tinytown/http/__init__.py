@@ -114,9 +114,7 @@ class Door:
             # The framework would describe itself at the first request, for 0.1 s on the loop.
             openapi_config=description,
         )
-        self.app: ASGIApp = Doorman(
-            self.litestar, meter.observe, audit=audit.Auditor(town.store.audit)
-        )
+        self.app: ASGIApp = Doorman(self.litestar, meter.observe, audit=audit.Auditor(town))
 
     def close(self) -> None:
         """Say "not ready" from now on and end every stream and long poll."""

@@ -18,7 +18,7 @@ from tinytown.errors import Invalid, StoreUnavailable
 from tinytown.http.lists import AuditPage, Cursor, Limit
 from tinytown.http.parts import TheTown
 from tinytown.http.problems import refusals
-from tinytown.store.audit import Audit
+from tinytown.town import Town
 
 _log = logging.getLogger("tinytown.http")
 
@@ -44,9 +44,9 @@ Told = Callable[[Ended], Awaitable[None]]
 class Auditor:
     """Writes down what somebody with a key did, or was refused."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, town: Town) -> None:
         """Write to one town's audit."""
-        self._audit = audit
+        self._town = town
 
     async def __call__(self, ended: Ended) -> None:
         """Write a line, if this request is one to write about; never fails for the caller."""
@@ -58,7 +58,7 @@ class Auditor:
         named = [*scope["path_params"].values(), ended.location.rpartition("/")[2]]
         handler = scope.get("route_handler")
         try:
-            await self._audit.write(
+            await self._town.store.audit.write(
                 actor=actor.id,
                 verb=getattr(handler, "operation_id", None) or scope["method"],
                 # What is no id of ours is text of the caller's: it is left out.

@@ -157,7 +157,7 @@ async def rotate_source(
 
 @post(
     "/{source_id:str}/dry-run",
-    opt={"scope": "read"},
+    opt={"scope": "write"},
     status_code=200,
     operation_id="dry_run_source",
     summary="Try a source's rules",

@@ -47,6 +47,8 @@ class HookMove(StrEnum):
     REPLAY = "replay"
 
 
+ENDED: Final = one(HookState.ROUTED, HookState.IGNORED, HookState.DEAD)
+
 _S = HookState
 MOVES: Final[Moves[HookMove, HookState]] = {
     HookMove.ROUTE: (one(_S.STORED), one(_S.ROUTED)),
