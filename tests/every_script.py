@@ -12,6 +12,7 @@ from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.event import Event
 from tinytown.models.key import digest
 from tinytown.models.scaling import Start
+from tinytown.models.source import HookMove, HookOutcome, SourceRecord
 from tinytown.store import Store
 from tinytown.store.access import Reply, StoredKey
 from tinytown.store.workers import Card
@@ -78,7 +79,55 @@ async def every_script(store: Store) -> dict[str, Call]:
         assert reserved is not None
         return reserved
 
+    source = SourceRecord(id=ids.new("source"), scheme="hmac", created_at="", updated_at="")
+    spare = msgspec.structs.replace(source, id=ids.new("source"))
+    await store.sources.put(source)
+    await store.sources.put(spare)
+
+    async def take(delivery: str) -> str:
+        version, _ = await store.sources.all()
+        taken = await store.hooks.take(
+            ids.new("hook"),
+            source_id=source.id,
+            version=version,
+            delivery=delivery,
+            keep_seconds=60,
+            kind="",
+            headers=b"{}",
+            payload=b"{}",
+            sent_ms=0,
+        )
+        assert taken is not None
+        return taken[0]
+
+    async def reject() -> object:
+        version, _ = await store.sources.all()
+        return await store.hooks.reject(
+            source.id, version=version, reason="signature", request_id="req_a"
+        )
+
+    opened, dying = await take("first"), await take("second")
+    outcome = HookOutcome(action="attach", mission_id=working.mission_id)
+    await store.hooks.settle(("1-1", dying), HookMove.GIVE_UP, outcome)
     return {
+        "put_source": lambda: store.sources.put(
+            msgspec.structs.replace(source, id=ids.new("source"))
+        ),
+        "drop_source": lambda: store.sources.drop(spare.id),
+        "take_hook": lambda: take(ids.new("hook")),
+        "reject_hook": reject,
+        "open_hook": lambda: store.hooks.open(("1-1", opened)),
+        "settle_hook": lambda: store.hooks.settle(
+            ("1-1", opened),
+            HookMove.ROUTE,
+            outcome,
+            mission_id=working.mission_id,
+            line=b'{"kind": "notice", "text": "hi"}',
+        ),
+        "replay_hook": lambda: store.hooks.replay(dying),
+        "write_audit": lambda: store.audit.write(
+            actor="me", verb="look", object_id="", result="done", request_id="req_a"
+        ),
         "start_mission": lambda: start(store),
         "register_worker": lambda: store.workers.register(
             ids.new("agent"),
