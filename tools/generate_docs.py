@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: keys, settings, problems, states, API.
+"""Writes the reference pages made from the code: keys, settings, problems, states, events, API.
 
     python tools/generate_docs.py            # write them
     python tools/generate_docs.py --check    # exit 1 and show the difference where one is stale
@@ -21,7 +21,8 @@ import msgspec
 from tinytown import errors, settings
 from tinytown.http import Door, describing
 from tinytown.http.endpoints import Post
-from tinytown.models import delivery, endpoint, mission, question, task, worker
+from tinytown.models import delivery, endpoint, mission, question, source, task, worker
+from tinytown.models.catalogue import CATALOGUE, example
 from tinytown.models.event import TYPES
 from tinytown.models.moves import Moves
 from tinytown.store.keys import KEYS
@@ -169,6 +170,7 @@ NOUNS: Final[Mapping[str, tuple[type[StrEnum], Moves[Any, Any], str]]] = {
     "Worker": (worker.WorkerState, worker.MOVES, "worker.py"),
     "Endpoint": (endpoint.EndpointState, endpoint.MOVES, "endpoint.py"),
     "Delivery": (delivery.DeliveryState, delivery.MOVES, "delivery.py"),
+    "Hook": (source.HookState, source.MOVES, "source.py"),
 }
 
 
@@ -212,6 +214,42 @@ def arrows(states: Sequence[StrEnum], moves: Moves[Any, Any]) -> Iterator[str]:
         yield from leaving or [f"{state} --> [*]"]
 
 
+CATALOGUE_MARK: Final = MADE.format(source="src/tinytown/models/catalogue.py")
+
+
+def webhooks_page() -> str:
+    """Keep what people wrote above the mark, and write the catalogue of events below it."""
+    written, mark, _ = (DOCS / "webhooks.md").read_text(encoding="utf-8").partition(CATALOGUE_MARK)
+    if not mark:
+        message = f"docs/webhooks.md has lost the line {CATALOGUE_MARK}"
+        raise ValueError(message)
+    reserved = [f"`{kind}`" for kind, entry in CATALOGUE.items() if entry.reserved]
+    told = (
+        "All types there are, with the JSON Schema of their `data` and an example each. "
+        f"Nothing tells {' or '.join(reserved)} in this version: the name is reserved."
+    )
+    entries = (entry_of(kind) for kind in CATALOGUE)
+    return "\n\n".join((written.rstrip(), mark, "## The catalogue", told, *entries)) + "\n"
+
+
+def entry_of(kind: str) -> str:
+    """Write one type of event: when, the shape of its data, an example."""
+    entry = CATALOGUE[kind]
+    shown = msgspec.json.format(msgspec.json.encode(example(kind)), indent=2).decode()
+    shape = msgspec.json.format(msgspec.json.encode(entry.schema), indent=2).decode()
+    note = "*Reserved: nothing tells it in this version.* " if entry.reserved else ""
+    return "\n\n".join(
+        (
+            f"### {kind}",
+            note + entry.when,
+            f"```json\n{shown}\n```",
+            "<details><summary>JSON Schema of <code>data</code></summary>",
+            f"```json\n{shape}\n```",
+            "</details>",
+        )
+    )
+
+
 def openapi_document() -> str:
     """Describe the HTTP door; nobody is asked anything, so no town is needed."""
     door = Door(cast("Town", None), out=cast("Post", None), description=describing.config())
@@ -223,6 +261,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_page,
     "problems.md": problems_page,
     "states.md": states_page,
+    "webhooks.md": webhooks_page,
     # A link to the file beside the door, which is what the townhall serves.
     "openapi.json": openapi_document,
 }

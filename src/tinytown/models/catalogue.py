@@ -10,6 +10,7 @@ import msgspec
 from tinytown.models import facts
 from tinytown.models.event import TYPES, Event, event_id
 
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _MISSION: Final = "mis_01m8372261jgj7ar55kmjbe8e4"
 _TASK: Final = "tsk_01m837226138ry45hxsbcg273t"
 _WORKER: Final = "agt_01m8372267c8zy54r2cws1r9c3"
@@ -68,7 +69,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def schema(self) -> dict[str, Any]:
         """Describe the event's data as JSON Schema (2020-12)."""
-        return msgspec.json.schema(self.data)
+        schema = msgspec.json.schema(self.data)
+        others = schema["$defs"]
+        shape = others.pop(schema["$ref"].rpartition("/")[2])
+        return {"$schema": _DIALECT, **shape, **({"$defs": others} if others else {})}
 
 
 CATALOGUE: Final[Mapping[str, Entry]] = {

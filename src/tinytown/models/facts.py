@@ -103,13 +103,11 @@ class MissionCompleted(Facts, frozen=True, kw_only=True):
 
 
 class MissionFailed(Facts, frozen=True, kw_only=True):
-    """A mission ended, and a task of it failed or was given up; the rest is the last task's."""
+    """A mission ended with a task failed or given up; summary and result are those of its last."""
 
     title: Title
     state: Literal["failed"]
-    reason: Annotated[Why, _says("Why the last task failed, if it was the last that did.")] | (
-        UnsetType
-    ) = UNSET
+    reason: Annotated[Why, _says("Why a task failed; of several, the one that did last.")]
     summary: Summary | UnsetType = UNSET
     result: Result | UnsetType = UNSET
     duration_seconds: Seconds

@@ -114,6 +114,8 @@ end
 local function follow_tasks(id, mission, facts)
   if mission.open == '0' then
     if tonumber(mission.failed) > 0 then
+      -- What ended last may have gone well: the reason is that of the last task that did not.
+      facts.reason = facts.reason or redis.call('HGET', K.mission(id), 'reason')
       end_mission(id, mission, 'failed', 'mission.failed', facts)
     else
       end_mission(id, mission, 'completed', 'mission.completed', facts)
