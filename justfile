@@ -174,15 +174,15 @@ fly-check:
 workflows:
     go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
 
-# both images, weighed (needs docker; tools/containers.py says what helps without a registry)
+# both images, weighed (needs docker; tools/containers says what helps without a registry)
 [group("ship")]
 images:
-    python tools/containers.py images
+    python -m tools.containers images
 
 # a mission in containers of 256 MB, with things killed (`--short`: without)
 [group("ship")]
 container-test *args:
-    python tools/containers.py test {{ args }}
+    python -m tools.containers test {{ args }}
 
 # pin again, newest versions: one file for each kind of machine, no index addresses
 [group("tidy")]

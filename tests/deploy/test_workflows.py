@@ -87,8 +87,8 @@ def test_changes_are_asked_what_every_machine_asks() -> None:
     steps = jobs(WORKFLOWS[0])
     assert {"run": "bash .ci/run"} in steps["checks"]["steps"]
     ran = " ".join(step.get("run", "") for step in steps["containers"]["steps"])
-    assert "tools/containers.py images" in ran
-    assert "tools/containers.py test" in ran
+    assert "tools.containers images" in ran
+    assert "tools.containers test" in ran
 
 
 def test_a_release_is_checked_first_and_has_both_architectures_and_its_papers() -> None:
