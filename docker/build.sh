@@ -77,6 +77,11 @@ town)
     /tmp/backend/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-check \
         --no-build-isolation --no-deps --wheel-dir /tmp/wheel .
     install_pinned /tmp/wheel/*.whl
+    # A worker is never the townhall: what serves, launches and rings is not in its image. (If it did
+    # need one of these after all, the imports below would fail.)
+    is_town || for room in tinytown/http tinytown/launch tinytown_notifiers; do
+        rm -r /town/lib/python3*/site-packages/$room
+    done
     # Compiled here, because a machine that wakes has a fresh disk and would compile it each time;
     # unchecked, because nothing below /town ever changes again. The townhall's image has all of it,
     # for `tt` inside it; a worker's only what a worker opens, for it must stay small.
