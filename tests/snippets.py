@@ -63,9 +63,9 @@ class Receiver:
 
 
 @contextmanager
-def running(command: list[str | Path], secret: str) -> Iterator[Receiver]:
+def running(command: list[str | Path], secret: str, *, port: int = 0) -> Iterator[Receiver]:
     """Run a receiver with a secret until the block ends; it must still be there then."""
-    port = free_port()
+    port = port or free_port()
     environ = {**os.environ, "WEBHOOK_SECRET": secret, "PORT": str(port)}
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
