@@ -110,6 +110,7 @@ def test_what_is_too_large_is_not_even_proved(scheme: str) -> None:
         (b"", "not_json"),
         (b"{", "not_json"),
         (b"\xff\xfe{}", "not_json"),
+        (b'{"a":"\xff"}', "not_json"),
         (b'"\\ud800"', "not_json"),
         (b"1e999", "not_json"),
         (b"1" * 5000, "not_json"),

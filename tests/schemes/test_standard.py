@@ -60,6 +60,8 @@ def test_a_body_that_is_not_json_is_text_unless_it_says_it_is() -> None:
     assert read(sent("standard", b"", headers=text)).payload == {"text": ""}
     fields = read(sent("standard", b"a=1&b=2&b=3&b=4&c=", headers={"content-type": FORM})).payload
     assert fields == {"a": "1", "b": ["2", "3", "4"], "c": ""}
+    crowd = b"&".join([b"a=1"] * 1001)
+    assert refusal(sent("standard", crowd, headers={"content-type": FORM})) == "not_form"
 
 
 def test_what_the_npm_library_signs_is_recognised() -> None:
