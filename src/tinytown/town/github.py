@@ -40,7 +40,7 @@ _CHECKS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 _REVIEW: Final = "pull_request_review.submitted"
 _FAILED: Final = frozenset({"failure", "timed_out", "startup_failure"})
-_QUOTED: Final = re.compile(r"^\s*>.*$|```.*?(?:```|\Z)|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+_QUOTED: Final = re.compile(r"(?m:^[ \t]*>[^\n]*)|```(?s:.*?)(?:```|\Z)|`[^`\n]*`")
 
 
 def refusal(rules: GithubRules, facts: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ local function trim_hooks(source)
   local list = K.source_hooks(source)
   local over = redis.call('ZCARD', list) - LIMIT.source_hooks
   if over <= 0 then return end
-  for _, hook in ipairs(redis.call('ZRANGE', list, 0, math.min(over, 10) - 1)) do
+  for _, hook in ipairs(redis.call('ZRANGE', list, 0, math.min(over, 50) - 1)) do
     local state = redis.call('HGET', K.hook(hook), 'state')
     if state ~= 'stored' then
       redis.call('ZREM', list, hook)
