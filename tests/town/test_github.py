@@ -195,7 +195,7 @@ def check(what: str, conclusion: str = "failure", branch: str = "", **more: Any)
         about["head_branch"] = branch
     if what == "workflow_run":
         about["head_repository"] = {"full_name": more.pop("head", "octo/town")}
-    return issue(**{what: about}, **more) | {"sender": {"login": "ci[bot]", "type": "Bot"}}
+    return issue(**more) | {what: about, "sender": {"login": "ci[bot]", "type": "Bot"}}
 
 
 @pytest.mark.parametrize("what", ["check_run", "check_suite", "workflow_run"])
