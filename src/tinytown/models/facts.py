@@ -35,6 +35,13 @@ QuestionId = Annotated[str, _says("The question's id: `/v1/questions/{id}`.")]
 EndpointId = Annotated[str, _says("The endpoint's id: `/v1/endpoints/{id}`.")]
 Why = Annotated[str, _says("Why, in a sentence; secrets are masked.")]
 
+Left = Annotated[
+    Result,
+    _says(
+        "What its agent left behind. `patch` is null here: `GET /v1/missions/{id}/result` has it."
+    ),
+]
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What every event's data is: a JSON object."""
@@ -72,7 +79,7 @@ class MissionUnblocked(Facts, frozen=True, kw_only=True):
     title: Title
     state: Literal["running"]
     summary: Summary | UnsetType = UNSET
-    result: Result | UnsetType = UNSET
+    result: Left | UnsetType = UNSET
     reason: Why | UnsetType = UNSET
 
 
@@ -98,7 +105,7 @@ class MissionCompleted(Facts, frozen=True, kw_only=True):
     title: Title
     state: Literal["completed"]
     summary: Summary
-    result: Result | UnsetType = UNSET
+    result: Left | UnsetType = UNSET
     duration_seconds: Seconds
 
 
@@ -109,7 +116,7 @@ class MissionFailed(Facts, frozen=True, kw_only=True):
     state: Literal["failed"]
     reason: Annotated[Why, _says("Why a task failed; of several, the one that did last.")]
     summary: Summary | UnsetType = UNSET
-    result: Result | UnsetType = UNSET
+    result: Left | UnsetType = UNSET
     duration_seconds: Seconds
 
 
