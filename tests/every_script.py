@@ -165,6 +165,9 @@ async def every_script(store: Store) -> dict[str, Call]:
         "claim_deliveries": lambda: store.deliveries.claim(lease_ms=45_000, limit=9),
         "record_attempt": lambda: store.deliveries.record(leased, tried, outcome="retry"),
         "replay_delivery": lambda: store.deliveries.replay(dead),
+        "start_replay": lambda: store.deliveries.start_replay(
+            ids.new("replay"), endpoint_id="", since_ms=0, until_ms=None, missing=False, by="ada"
+        ),
         "put_endpoint": lambda: store.endpoints.put(other),
         "move_endpoint": lambda: store.endpoints.move(other.id, "disable", reason=""),
         "drop_endpoint": lambda: store.endpoints.drop(other.id),

@@ -17,11 +17,13 @@ from typing import Any, Final, Self
 import anyio
 import httpx
 
+from tinytown.egress import Egress, parse_allow
 from tinytown.http import Door
-from tinytown.http.endpoints import Post, Trial
+from tinytown.http.endpoints import Post
 from tinytown.http.health import Check
 from tinytown.http.listener import Listener
 from tinytown.links import AnswerLinks
+from tinytown.models.delivery import Trial
 from tinytown.models.key import NewKey, Scope
 from tinytown.store import Store
 from tinytown.town import Town, TownRules
@@ -88,6 +90,7 @@ def make_town(store: Store, outside: Outside) -> Town:
         links=AnswerLinks(town=store.town, keys=[b"a secret of sixteen bytes"]),
         check_url=outside.check,
         redact_url=lambda url: url.partition("://")[0] + "://•••",
+        egress=Egress(parse_allow("127.0.0.0/8 ::1")),
     )
     town.keys.trust(API_KEY)
     return town
@@ -102,7 +105,10 @@ async def open_hall(
     town = make_town(store, outside)
     dispatcher = Dispatcher(store, town.hub)
     door = Door(
-        town, out=Post(outside.test, outside.ring), probe_key=probe_key, checks=checks or {}
+        town,
+        out=Post(outside.test, ring=outside.ring, tick=dispatcher.ring),
+        probe_key=probe_key,
+        checks=checks or {},
     )
     with Listener("127.0.0.1", 0) as listener:
         async with anyio.create_task_group() as group:
@@ -128,6 +134,7 @@ class HallProcess:
             "REDIS_URL": redis_url,
             "TINYTOWN_API_KEY": API_KEY,
             "TINYTOWN_LOG": "json",
+            "TINYTOWN_EGRESS_ALLOW": "127.0.0.0/8",  # where phones and receivers of tests live
             **environment,
         }
         self._arguments = arguments or ("--port", "0")

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Final
 
 from tinytown import clock
-from tinytown.models.endpoint import EndpointRecord
-from tinytown.models.event import Event, matches
+from tinytown.models.endpoint import EndpointRecord, wants
+from tinytown.models.event import Event
 from tinytown.store import Store
 
 _log = logging.getLogger(__name__)
@@ -126,25 +126,6 @@ class Watch:
         if event.mission_id is None or not any(each.filter.labels for each in self._records):
             return {}
         return await self._store.missions.labels(event.mission_id)
-
-
-def wants(record: EndpointRecord, event: Event, labels: Mapping[str, str]) -> bool:
-    """Tell whether an endpoint asked for this event of a mission with these labels.
-
-    The store's `wants` (_deliveries.lua) is the same rule for replays.
-
-    A town that cannot start workers will fail its missions by doing nothing: whoever wants to
-    hear of failed missions hears of that too (decision 0021).
-    """
-    kinds = {event.type} | ({"mission.failed"} if event.tells_no_starts else set())
-    if not any(matches(pattern, kind) for pattern in record.events for kind in kinds):
-        return False
-    if event.data.get("endpoint") == record.id:
-        return False  # nobody hears of itself: what did not get through would breed more of it
-    only = record.filter
-    if only.mission_id is not None and only.mission_id != event.mission_id:
-        return False
-    return only.labels.items() <= labels.items()
 
 
 def happened_ms(event: Event) -> int:

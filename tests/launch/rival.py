@@ -13,6 +13,7 @@ from pathlib import Path
 
 import anyio
 
+from tinytown.egress import Egress
 from tinytown.launch import Ended, StartFailed, silence
 from tinytown.launch.reconciler import Reconciler
 from tinytown.links import AnswerLinks
@@ -63,6 +64,7 @@ async def main(url: str, journal: str, start_ms: str) -> None:
             links=AnswerLinks(town="main", keys=["0123456789abcdef"]),
             check_url=fine,
             redact_url=str,
+            egress=Egress(),
         )
         async with anyio.create_task_group() as group:
             group.start_soon(town.hub.run)

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from tinytown.errors import AlreadyAnswered, LeaseLost
+from tinytown.egress import Egress
 from tinytown.links import AnswerLinks
 from tinytown.models.key import Actor
 from tinytown.models.mission import MissionState, StartMission
@@ -22,6 +23,8 @@ from tinytown.town.hub import Hub
 from tinytown.town.missions import MissionDesk
 from tinytown.town.questions import QuestionDesk
 from tinytown.town.scaling import ScalingDesk
+from tinytown.town.webhooks import WebhookMaker
+from tinytown.vault import Vault
 from towns import ask, hand, open_town, settle, told
 
 Eventually = Callable[..., Awaitable[None]]
@@ -33,7 +36,8 @@ class SmallTown:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.missions = MissionDesk(store, max_attempts=3)
+        maker = WebhookMaker(Vault(None, "main"), Egress())
+        self.missions = MissionDesk(store, maker, max_attempts=3)
         self.questions = QuestionDesk(store, AnswerLinks(town="main", keys=["s" * 32]))
         self.scaling = ScalingDesk(store, max_workers=5)
         self.hub = Hub(store)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinytown import ids
+from tinytown.egress import Egress
 from tinytown.errors import GraphCycle, Invalid, MissionNotFound
 from tinytown.models.key import Actor
 from tinytown.models.mission import GOAL_BYTES, StartMission
@@ -27,6 +28,8 @@ from tinytown.town.missions import (
     title_of,
     when,
 )
+from tinytown.town.webhooks import WebhookMaker
+from tinytown.vault import Vault
 from towns import hand, open_town, settle
 
 ADA = Actor(id="key_ada", name="ada", scopes=frozenset({"write"}))
@@ -36,7 +39,7 @@ ADA = Actor(id="key_ada", name="ada", scopes=frozenset({"write"}))
 async def desk(redis_url: str) -> AsyncIterator[MissionDesk]:
     """Lend the desk of an empty town."""
     async with open_town(redis_url) as store:
-        yield MissionDesk(store, max_attempts=3)
+        yield MissionDesk(store, WebhookMaker(Vault(None, "main"), Egress()), max_attempts=3)
 
 
 def tasks(**graph: list[str]) -> tuple[TaskSpec, ...]:

@@ -15,6 +15,7 @@ from tinytown.errors import TownError
 from tinytown.http import (
     answers,
     audit,
+    deliveries,
     endpoints,
     events,
     health,
@@ -86,7 +87,8 @@ class Door:
                 missions.routes(events.mission_events, events.mission_log),
                 questions.routes(),
                 events.watch_events,
-                *endpoints.routes(),
+                endpoints.routes(*deliveries.of_endpoints()),
+                *deliveries.routes(),
                 *people.routes(),
                 sources.routes(),
                 audit.routes(),

@@ -16,13 +16,19 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 import tinytown
-from tinytown.http import endpoints, health, lists, missions, problems, reference
+from tinytown.http import health, lists, missions, problems, reference
 from tinytown.http.auth import PROBE
 from tinytown.models.audit import AuditLine
-from tinytown.models.delivery import Delivery
-from tinytown.models.endpoint import Endpoint, EndpointPatch, NewEndpoint
+from tinytown.models.delivery import Delivery, NewReplay, Recovery, Replay, ReplayCount, Trial
+from tinytown.models.endpoint import (
+    Endpoint,
+    EndpointPatch,
+    EndpointWithSecret,
+    NewEndpoint,
+    NewSecret,
+)
 from tinytown.models.key import CreatedKey, Key, NewKey
-from tinytown.models.mission import Mission, StartMission
+from tinytown.models.mission import Mission, StartedMission, StartMission
 from tinytown.models.question import Answer, Question
 from tinytown.models.scaling import Signal
 from tinytown.models.source import (
@@ -50,8 +56,9 @@ _TAGS: Final = {
     "questions": "What waits for a person.",
     "answer links": "The page behind a push; the address is the proof.",
     "events": "What happened, live.",
-    "endpoints": "Phones that want to hear.",
+    "endpoints": "Phones and programs that want to hear.",
     "deliveries": "What was sent to whom.",
+    "replays": "Many deliveries made due again.",
     "workers": "Who works here.",
     "keys": "Who may do what.",
     "sources": "Services whose webhooks do something here.",
@@ -62,9 +69,10 @@ _TAGS: Final = {
     "reference": "What the door says about itself.",
 }
 _SHAPES: Final = (
-    StartMission, Mission, missions.MissionResult, missions.NewMessage, lists.MissionPage,
-    lists.EventPage, lists.LogPage, Question, Answer, lists.QuestionPage,
-    NewEndpoint, EndpointPatch, Endpoint, endpoints.Trial, lists.EndpointPage,
+    StartMission, StartedMission, Mission, missions.MissionResult, missions.NewMessage,
+    lists.MissionPage, lists.EventPage, lists.LogPage, Question, Answer, lists.QuestionPage,
+    NewEndpoint, EndpointPatch, Endpoint, EndpointWithSecret, NewSecret, Trial,
+    lists.EndpointPage, NewReplay, Recovery, Replay, ReplayCount, lists.ReplayPage,
     Delivery, lists.DeliveryPage, Worker, lists.WorkerPage, NewKey, CreatedKey, Key, lists.KeyPage,
     NewSource, SourcePatch, NewSourceSecret, Source, SourceWithSecret, lists.SourcePage, DryRun,
     Preview, Taken, StoredHook, lists.HookPage, AuditLine, lists.AuditPage,

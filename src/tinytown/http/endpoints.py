@@ -1,20 +1,27 @@
-"""/v1/endpoints and /v1/deliveries: who wants to hear, and what became of each message."""
+"""/v1/endpoints: who wants to hear, and how each is doing."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody
 
+from tinytown.http.etags import IfMatch, tagged
 from tinytown.http.idempotency import TheReplies, once
-from tinytown.http.lists import Cursor, DeliveryPage, EndpointPage, Limit
+from tinytown.http.lists import Cursor, EndpointPage, Limit
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
-from tinytown.models.delivery import Delivery, Trial
-from tinytown.models.endpoint import Endpoint, EndpointPatch, NewEndpoint
+from tinytown.models.delivery import Trial
+from tinytown.models.endpoint import (
+    Endpoint,
+    EndpointPatch,
+    EndpointWithSecret,
+    NewEndpoint,
+    NewSecret,
+)
 
 _MOVED: Final = refusals(401, 403, 404, 409, 503)
 
@@ -22,10 +29,24 @@ _MOVED: Final = refusals(401, 403, 404, 409, 503)
 class Post:
     """What this door needs of those who send: made by the composition root."""
 
-    def __init__(self, test: Callable[[str], Awaitable[Trial]], ring: Callable[[], None]) -> None:
-        """`test` sends a message to an endpoint now; `ring` says that something became due."""
+    def __init__(
+        self,
+        test: Callable[[str], Awaitable[Trial]],
+        *,
+        ring: Callable[[], None],
+        tick: Callable[[], None],
+    ) -> None:
+        """Hand three things to handlers.
+
+        `test` sends a message to an endpoint now, `ring` tells the notifier that something became
+        due, `tick` the dispatcher.
+        """
         self.test = test
         self.ring = ring
+        self.tick = tick
+
+
+ThePost: TypeAlias = NamedDependency[Post]
 
 
 @post(
@@ -37,14 +58,23 @@ class Post:
 )
 async def add_endpoint(
     data: JSONBody[NewEndpoint], town: TheTown, replies: TheReplies
-) -> Response[Endpoint]:
-    """Add a phone. Its `url` is an Apprise URL; from then on it is only shown redacted."""
+) -> Response[EndpointWithSecret]:
+    """Add a phone (`push`, an Apprise URL) or a program (`webhook`, an https URL).
 
-    async def add(endpoint_id: str) -> Endpoint:
+    From then on its URL is only shown redacted, and a secret the town makes is in this reply and
+    never again.
+    """
+
+    async def add(endpoint_id: str) -> EndpointWithSecret:
         return await town.endpoints.add(data, endpoint_id=endpoint_id)
 
     return await once(
-        replies, "endpoint", data, add, location=lambda made: f"/v1/endpoints/{made.id}"
+        replies,
+        "endpoint",
+        data,
+        add,
+        location=lambda made: f"/v1/endpoints/{made.id}",
+        secret=True,
     )
 
 
@@ -56,7 +86,7 @@ async def add_endpoint(
     responses=refusals(400, 401, 403, 503),
 )
 async def list_endpoints(town: TheTown, cursor: Cursor = None, limit: Limit = 50) -> EndpointPage:
-    """List the endpoints, oldest first."""
+    """List the endpoints, oldest first; the callbacks of missions are not among them."""
     items, more = page_of(await town.endpoints.all(), cursor, limit)
     return EndpointPage(items=items, next_cursor=more)
 
@@ -68,9 +98,13 @@ async def list_endpoints(town: TheTown, cursor: Cursor = None, limit: Limit = 50
     summary="Read an endpoint",
     responses=refusals(401, 403, 404, 503),
 )
-async def read_endpoint(endpoint_id: Id, town: TheTown) -> Endpoint:
-    """Read an endpoint and how it is doing."""
-    return await town.endpoints.read(endpoint_id)
+async def read_endpoint(endpoint_id: Id, town: TheTown) -> Response[Endpoint]:
+    """Read an endpoint, or a mission's callback, and how it is doing.
+
+    Its `ETag` names what its owner said of it; how it is doing changes without.
+    """
+    endpoint, digest = await town.endpoints.look(endpoint_id)
+    return Response(endpoint, headers=tagged(digest))
 
 
 @patch(
@@ -78,13 +112,17 @@ async def read_endpoint(endpoint_id: Id, town: TheTown) -> Endpoint:
     opt={"scope": "write"},
     operation_id="change_endpoint",
     summary="Change an endpoint",
-    responses=refusals(400, 401, 403, 404, 413, 415, 503),
+    responses=refusals(400, 401, 403, 404, 409, 412, 413, 415, 503),
 )
 async def change_endpoint(
-    endpoint_id: Id, data: JSONBody[EndpointPatch], town: TheTown
-) -> Endpoint:
-    """Change what is named; what is left out stays."""
-    return await town.endpoints.change(endpoint_id, data)
+    endpoint_id: Id, data: JSONBody[EndpointPatch], town: TheTown, if_match: IfMatch
+) -> Response[Endpoint]:
+    """Change what is named; what is left out stays. What is due goes by the new words.
+
+    A header sent back as `***` keeps its value.
+    """
+    endpoint, digest = await town.endpoints.change(endpoint_id, data, expected=if_match.digests)
+    return Response(endpoint, headers=tagged(digest))
 
 
 @delete(
@@ -92,11 +130,11 @@ async def change_endpoint(
     opt={"scope": "write"},
     operation_id="remove_endpoint",
     summary="Remove an endpoint",
-    responses=refusals(401, 403, 404, 503),
+    responses=refusals(400, 401, 403, 404, 409, 412, 503),
 )
-async def remove_endpoint(endpoint_id: Id, town: TheTown) -> None:
+async def remove_endpoint(endpoint_id: Id, town: TheTown, if_match: IfMatch) -> None:
     """Remove an endpoint with what is due for it."""
-    await town.endpoints.remove(endpoint_id)
+    await town.endpoints.remove(endpoint_id, expected=if_match.digests)
 
 
 @post(
@@ -108,7 +146,7 @@ async def remove_endpoint(endpoint_id: Id, town: TheTown) -> None:
     responses=_MOVED,
 )
 async def pause_endpoint(endpoint_id: Id, town: TheTown) -> Endpoint:
-    """Send nothing to an endpoint until it is resumed."""
+    """Send nothing to an endpoint until it is resumed; what is due waits."""
     return await town.endpoints.pause(endpoint_id)
 
 
@@ -120,8 +158,8 @@ async def pause_endpoint(endpoint_id: Id, town: TheTown) -> Endpoint:
     summary="Resume an endpoint",
     responses=_MOVED,
 )
-async def resume_endpoint(endpoint_id: Id, town: TheTown, out: NamedDependency[Post]) -> Endpoint:
-    """Send to an endpoint again."""
+async def resume_endpoint(endpoint_id: Id, town: TheTown, out: ThePost) -> Endpoint:
+    """Send to an endpoint again; `recover` tells it what it missed meanwhile."""
     endpoint = await town.endpoints.resume(endpoint_id)
     out.ring()
     return endpoint
@@ -136,9 +174,12 @@ async def resume_endpoint(endpoint_id: Id, town: TheTown, out: NamedDependency[P
     responses=refusals(400, 401, 403, 404, 409, 422, 503),
 )
 async def test_endpoint(
-    endpoint_id: Id, town: TheTown, out: NamedDependency[Post], replies: TheReplies
+    endpoint_id: Id, town: TheTown, out: ThePost, replies: TheReplies
 ) -> Response[Trial]:
-    """Send a test message now and say how it went; a failure is an answer too (200)."""
+    """Send a test message now and say how it went; a failure is an answer too (200).
+
+    A webhook gets an event of type `ping`, signed like all others.
+    """
 
     async def send(_: str) -> Trial:
         await town.endpoints.read(endpoint_id)
@@ -147,54 +188,32 @@ async def test_endpoint(
     return await once(replies, "request", None, send, status=200)
 
 
-@get(
-    "/{endpoint_id:str}/deliveries",
-    opt={"scope": "read"},
-    operation_id="list_endpoint_deliveries",
-    summary="List what was sent to an endpoint",
-    responses=refusals(400, 401, 403, 404, 503),
-)
-async def endpoint_deliveries(
-    endpoint_id: Id, town: TheTown, cursor: Cursor = None, limit: Limit = 50
-) -> DeliveryPage:
-    """List an endpoint's latest deliveries with every attempt, newest first."""
-    items, more = await town.deliveries.of_endpoint(endpoint_id, cursor=cursor, limit=limit)
-    return DeliveryPage(items=items, next_cursor=more)
-
-
-@get(
-    "/",
-    opt={"scope": "read"},
-    operation_id="list_deliveries",
-    summary="List dead letters",
-    responses=refusals(400, 401, 403, 503),
-)
-async def list_deliveries(
-    town: TheTown,
-    in_state: Annotated[  # noqa: ARG001 - there is no other list yet, and none to mistake it for
-        Literal["dead"], QueryParameter(name="state", description="What was given up.")
-    ] = "dead",
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> DeliveryPage:
-    """List the deliveries that were given up, newest first."""
-    items, more = await town.deliveries.dead(cursor=cursor, limit=limit)
-    return DeliveryPage(items=items, next_cursor=more)
-
-
 @post(
-    "/{delivery_id:str}/replay",
+    "/{endpoint_id:str}/rotate",
     opt={"scope": "write"},
     status_code=200,
-    operation_id="replay_delivery",
-    summary="Try a dead letter again",
-    responses=_MOVED,
+    operation_id="rotate_endpoint",
+    summary="Give a webhook a new secret",
+    responses=refusals(400, 401, 403, 404, 409, 412, 413, 415, 422, 503),
 )
-async def replay_delivery(delivery_id: Id, town: TheTown, out: NamedDependency[Post]) -> Delivery:
-    """Make a dead letter due again, now."""
-    delivery = await town.deliveries.replay(delivery_id)
-    out.ring()
-    return delivery
+async def rotate_endpoint(
+    endpoint_id: Id,
+    data: JSONBody[NewSecret],
+    town: TheTown,
+    replies: TheReplies,
+    if_match: IfMatch,
+) -> Response[EndpointWithSecret]:
+    """Sign with a new secret; the present ones sign beside it for `overlap_seconds` more.
+
+    A secret the town makes is in this reply and never again.
+    """
+
+    async def rotate(secret_id: str) -> EndpointWithSecret:
+        return await town.endpoints.rotate(
+            endpoint_id, data, secret_id=secret_id, expected=if_match.digests
+        )
+
+    return await once(replies, "secret", data, rotate, status=200, secret=True)
 
 
 Item: TypeAlias = Any
@@ -207,27 +226,21 @@ def page_of(items: list[Item], cursor: str | None, limit: int) -> tuple[list[Ite
     return page, page[-1].id if page and start + limit < len(items) else None
 
 
-def routes() -> list[Router]:
-    """Gather the routes of endpoints and deliveries."""
-    return [
-        Router(
-            "/v1/endpoints",
-            route_handlers=[
-                add_endpoint,
-                list_endpoints,
-                read_endpoint,
-                change_endpoint,
-                remove_endpoint,
-                pause_endpoint,
-                resume_endpoint,
-                test_endpoint,
-                endpoint_deliveries,
-            ],
-            tags=["endpoints"],
-        ),
-        Router(
-            "/v1/deliveries",
-            route_handlers=[list_deliveries, replay_delivery],
-            tags=["deliveries"],
-        ),
-    ]
+def routes(*more: Any) -> Router:
+    """Gather the routes of endpoints, with those about what was sent to them."""
+    return Router(
+        "/v1/endpoints",
+        route_handlers=[
+            add_endpoint,
+            list_endpoints,
+            read_endpoint,
+            change_endpoint,
+            remove_endpoint,
+            pause_endpoint,
+            resume_endpoint,
+            test_endpoint,
+            rotate_endpoint,
+            *more,
+        ],
+        tags=["endpoints"],
+    )

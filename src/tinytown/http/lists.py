@@ -8,7 +8,7 @@ import msgspec
 from litestar.params import QueryParameter
 
 from tinytown.models.audit import AuditLine
-from tinytown.models.delivery import Delivery
+from tinytown.models.delivery import Delivery, Replay
 from tinytown.models.endpoint import Endpoint
 from tinytown.models.event import Event
 from tinytown.models.key import Key
@@ -64,6 +64,13 @@ class DeliveryPage(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries, newest first."""
 
     items: list[Delivery]
+    next_cursor: str | None = None
+
+
+class ReplayPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Replays, newest first."""
+
+    items: list[Replay]
     next_cursor: str | None = None
 
 

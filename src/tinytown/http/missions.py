@@ -13,7 +13,13 @@ from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, Limit, MissionPage
 from tinytown.http.parts import Id, TheActor, TheTown
 from tinytown.http.problems import refusals
-from tinytown.models.mission import Mission, MissionState, Result, StartMission
+from tinytown.models.mission import (
+    Mission,
+    MissionState,
+    Result,
+    StartedMission,
+    StartMission,
+)
 
 _MOVED: Final = refusals(401, 403, 404, 409, 503)
 _BYTES: Final = "surrogateescape"
@@ -47,18 +53,30 @@ class MissionResult(msgspec.Struct, frozen=True, kw_only=True):
     opt={"scope": "write"},
     operation_id="start_mission",
     summary="Start a mission",
-    responses=refusals(400, 401, 403, 409, 413, 415, 422, 503),
+    responses={
+        201: ResponseSpec(StartedMission, description="Started; `Location` leads to it"),
+        **refusals(400, 401, 403, 409, 413, 415, 422, 503),
+    },
 )
 async def start_mission(
     data: JSONBody[StartMission], town: TheTown, actor: TheActor, replies: TheReplies
 ) -> Response[Mission]:
-    """Start a mission; with an `Idempotency-Key`, once however often it is asked."""
+    """Start a mission; with an `Idempotency-Key`, once however often it is asked.
+
+    With a `callback_url` that address is told how it goes, by signed webhooks; the secret that
+    verifies them is in this reply and never again.
+    """
 
     async def start(mission_id: str) -> Mission:
         return await town.missions.start(data, actor, mission_id=mission_id)
 
     return await once(
-        replies, "mission", data, start, location=lambda mission: f"/v1/missions/{mission.id}"
+        replies,
+        "mission",
+        data,
+        start,
+        location=lambda mission: f"/v1/missions/{mission.id}",
+        secret=data.callback_url is not None,
     )
 
 

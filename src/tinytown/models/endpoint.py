@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from tinytown.models.event import Event, matches
 from tinytown.models.moves import Moves, one
 
 EndpointKind = Literal["push", "webhook"]
@@ -94,7 +96,7 @@ class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     name: Name = ""
     events: EventPatterns | None = None
     """PUSH_EVENTS or WEBHOOK_EVENTS when left out."""
-    filter: EventFilter = EventFilter()
+    filter: EventFilter = msgspec.field(default_factory=EventFilter)
     format: Format = "standard"
     payload: Payload = "full"
     headers: Headers = msgspec.field(default_factory=dict)
@@ -171,7 +173,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     name: str
     events: tuple[str, ...]
     created_at: str
-    filter: EventFilter = EventFilter()
+    filter: EventFilter = msgspec.field(default_factory=EventFilter)
     format: Format = "standard"
     payload: Payload = "full"
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -193,7 +195,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...]
     state: EndpointState
     created_at: str
-    filter: EventFilter = EventFilter()
+    filter: EventFilter = msgspec.field(default_factory=EventFilter)
     failures: int = 0
     """Failed attempts in a row."""
     last_error: str | None = None
@@ -213,8 +215,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointWithSecret(Endpoint, frozen=True, kw_only=True):
-    """An endpoint just made or rotated; `secret` is shown only this once."""
+    """An endpoint just made or rotated; `secret` is shown only this once. A push has neither."""
 
-    secret: str | None = None
-    """None where the caller brought it, where only a public key is to be known, or for a push."""
-    public_key: str | None = None
+    secret: str | None | msgspec.UnsetType = msgspec.UNSET
+    """None where the caller brought it, or where only a public key is to be known."""
+    public_key: str | None | msgspec.UnsetType = msgspec.UNSET
+    """`whpk_…` where signatures are ed25519."""
+
+
+def wants(record: EndpointRecord, event: Event, labels: Mapping[str, str]) -> bool:
+    """Tell whether an endpoint asked for this event of a mission with these labels.
+
+    The store's `wants` (_deliveries.lua) is the same rule for replays.
+
+    A town that cannot start workers will fail its missions by doing nothing: whoever wants to
+    hear of failed missions hears of that too (decision 0021).
+    """
+    kinds = {event.type} | ({"mission.failed"} if event.tells_no_starts else set())
+    if not any(matches(pattern, kind) for pattern in record.events for kind in kinds):
+        return False
+    if event.data.get("endpoint") == record.id:
+        return False  # nobody hears of itself: what did not get through would breed more of it
+    only = record.filter
+    if only.mission_id is not None and only.mission_id != event.mission_id:
+        return False
+    return only.labels.items() <= labels.items()

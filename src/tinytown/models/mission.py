@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from tinytown.models.endpoint import EventPatterns, Secret, Url
 from tinytown.models.moves import Moves, one
 from tinytown.models.question import Question
 from tinytown.models.task import Task, TaskSpec
@@ -108,6 +109,33 @@ class StartMission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         | None
     ) = None
     time_limit_seconds: Annotated[float, msgspec.Meta(gt=0, le=604_800)] | None = None
+    callback_url: (
+        Annotated[
+            Url,
+            msgspec.Meta(
+                description="Where this mission tells how it goes, by signed webhooks; never shown."
+            ),
+        ]
+        | None
+    ) = None
+    callback_secret: Secret | None = None
+    """`whsec_…` or `whsk_…` of the caller's own; left out, the town makes one and shows it once."""
+    callback_events: EventPatterns | None = None
+    """CALLBACK_EVENTS when left out: it needs an answer, or it is over."""
+
+    def __repr__(self) -> str:
+        """Name the title only: the callback's address and secret open doors."""
+        return f"StartMission(title={self.title!r}, pool={self.pool!r})"
+
+
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a mission tells how it goes: an endpoint that comes and goes with it."""
+
+    endpoint_id: str
+    secret: str | None = None
+    """Shown only this once; None where the caller brought it."""
+    public_key: str | None = None
+    """`whpk_…` where signatures are ed25519."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,3 +177,9 @@ class Mission(msgspec.Struct, frozen=True, kw_only=True):
     question: Question | None = None
     result: Result | None = None
     reason: str | None = None
+
+
+class StartedMission(Mission, frozen=True, kw_only=True):
+    """A mission just started with a callback: what is told only now."""
+
+    callback: Callback | msgspec.UnsetType = msgspec.UNSET

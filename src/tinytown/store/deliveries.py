@@ -124,8 +124,13 @@ class Deliveries:
         key = self._keys("endpoint_deliveries", endpoint_id)
         return await self._page(key, "created_at", cursor, limit)
 
-    async def dead(self, *, cursor: str | None, limit: int) -> tuple[list[Delivery], str | None]:
-        """List the dead letters, newest first."""
+    async def dead(
+        self, *, cursor: str | None, limit: int, endpoint_id: str | None = None
+    ) -> tuple[list[Delivery], str | None]:
+        """List the dead letters, the latest first; of one endpoint, by the time of their events."""
+        if endpoint_id is not None:
+            key = self._keys("endpoint_dead", endpoint_id)
+            return await self._page(key, "event_at", cursor, limit)
         return await self._page(self._keys("deliveries_dead"), "finished_at", cursor, limit)
 
     async def oldest_due_ms(self) -> int | None:
@@ -152,24 +157,27 @@ class Deliveries:
         *,
         endpoint_id: str,
         since_ms: int,
-        until_ms: int,
+        until_ms: int | None,
         missing: bool,
         by: str,
     ) -> None:
-        """Begin to make the dead letters of a time due again; repeated, it is the same replay."""
+        """Begin to make the dead letters of a time due again; repeated, it is the same replay.
+
+        Without `until_ms` the time ends now.
+        """
         reply = await self._scripts.run(
             "start_replay",
             replay=replay_id,
             endpoint=endpoint_id,
             since=since_ms,
-            until=until_ms,
+            until="" if until_ms is None else until_ms,
             missing=int(missing),
             by=by,
         )
         if reply[0] not in {DONE, 2}:
             refuse(reply, EndpointNotFound, "endpoint", "replay")
 
-    async def count_dead(self, *, endpoint_id: str, since_ms: int, until_ms: int) -> int:
+    async def count_dead(self, *, endpoint_id: str, since_ms: int, until_ms: int | None) -> int:
         """Count the dead letters that a replay would make due."""
         key = (
             self._keys("endpoint_dead", endpoint_id)
@@ -177,7 +185,8 @@ class Deliveries:
             else self._keys("deliveries_dead")
         )
         with store_errors():
-            return int(await self._client.zcount(key, since_ms, until_ms))
+            until = "+inf" if until_ms is None else until_ms
+            return int(await self._client.zcount(key, since_ms, until))
 
     async def filed(self, stream_ids: Sequence[str], endpoint_id: str) -> list[bool]:
         """Tell of each event whether a delivery to an endpoint is known."""

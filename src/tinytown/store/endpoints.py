@@ -28,6 +28,15 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     held_until_ms: int = 0
 
 
+class Versioned(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as it was at one moment; `digest` tells it from every other moment."""
+
+    record: EndpointRecord
+    digest: str
+    callback: bool = False
+    """Whether it belongs to a mission: it comes and goes with it, and is not changed."""
+
+
 class Endpoints:
     """Reads, writes and moves endpoints."""
 
@@ -90,13 +99,23 @@ class Endpoints:
 
     async def read(self, endpoint_id: str) -> EndpointRecord:
         """Read one endpoint, or the callback of a mission; raises EndpointNotFound."""
+        return (await self.versioned(endpoint_id)).record
+
+    async def versioned(self, endpoint_id: str) -> Versioned:
+        """Read one endpoint as `read` does, with what names this state of it."""
+        callback = False
         with store_errors():
             text = await self._client.hget(self._keys("endpoints"), endpoint_id)
             if text is None:
+                callback = True
                 text = await self._client.hget(self._keys("callbacks"), endpoint_id)
         if text is None or endpoint_id == "version":
             raise EndpointNotFound("there is no endpoint with this id")
-        return msgspec.json.decode(text, type=EndpointRecord)
+        return Versioned(
+            record=msgspec.json.decode(text, type=EndpointRecord),
+            digest=_digest(text.encode("utf-8", "surrogateescape")),
+            callback=callback,
+        )
 
     async def health(self, endpoint_ids: list[str]) -> list[Health]:
         """Read how endpoints are doing, in the order asked."""
@@ -120,7 +139,12 @@ class Endpoints:
 
 def digest_of(record: EndpointRecord) -> str:
     """Name a record as it is stored: what `put` and `drop` compare."""
-    return hashlib.sha1(msgspec.json.encode(record), usedforsecurity=False).hexdigest()
+    return _digest(msgspec.json.encode(record))
+
+
+def _digest(text: bytes) -> str:
+    """Name a record by its bytes, as the scripts do."""
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
 
 def in_flight(record: EndpointRecord) -> int:

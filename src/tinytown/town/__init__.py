@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from tinytown.egress import Egress
 from tinytown.links import AnswerLinks
 from tinytown.store import Store
 from tinytown.town.acts import Acts
@@ -19,6 +20,7 @@ from tinytown.town.missions import MissionDesk
 from tinytown.town.questions import QuestionDesk
 from tinytown.town.scaling import ScalingDesk
 from tinytown.town.sources import SourceDesk
+from tinytown.town.webhooks import WebhookMaker
 from tinytown.town.workers import WorkerDesk
 from tinytown.vault import Vault
 
@@ -45,11 +47,12 @@ class Town:
         links: AnswerLinks,
         check_url: Callable[[str], Awaitable[None]],
         redact_url: Callable[[str], str],
+        egress: Egress,
         public_url: str = "",
     ) -> None:
         """Build the desks; `check_url` raises Invalid for a push URL nobody can send to.
 
-        `public_url` is where other services find this town.
+        `egress` says where webhooks may go, `public_url` where other services find this town.
         """
         self.name = store.town
         self.store = store
@@ -57,9 +60,12 @@ class Town:
         self.links = links
         self.hub = Hub(store)
         self.logs = LogHub(store, self.hub)
-        self.missions = MissionDesk(store, max_attempts=rules.max_attempts)
+        maker = WebhookMaker(vault, egress)
+        self.missions = MissionDesk(store, maker, max_attempts=rules.max_attempts)
         self.questions = QuestionDesk(store, links)
-        self.endpoints = EndpointDesk(store, vault, check_url=check_url, redact_url=redact_url)
+        self.endpoints = EndpointDesk(
+            store, vault, maker, check_url=check_url, redact_url=redact_url
+        )
         self.deliveries = DeliveryDesk(store)
         self.acts = Acts(store, self.missions, self.questions)
         self.sources = SourceDesk(store, vault, self.acts, public_url=public_url)

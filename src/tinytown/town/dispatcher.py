@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -31,10 +32,13 @@ class Dispatcher:
 
     name = "dispatcher"
 
-    def __init__(self, store: Store, hub: Hub) -> None:
-        """Tick one town."""
+    def __init__(
+        self, store: Store, hub: Hub, *, handled: Callable[[], None] = lambda: None
+    ) -> None:
+        """Tick one town; call `handled` whenever a tick found something due."""
         self._store = store
         self._hub = hub
+        self._handled = handled
         self._last_tick = 0.0
         self._wake_at = 0.0
         self._bell = anyio.Event()
@@ -49,6 +53,11 @@ class Dispatcher:
         """Whether ticks come as they should."""
         age = self.last_tick_age_seconds
         return age is not None and age < 2 * IDLE_SECONDS
+
+    def ring(self) -> None:
+        """Say that something became due that no event tells of (a replay)."""
+        self._wake_at = 0.0
+        self._bell.set()
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -66,6 +75,7 @@ class Dispatcher:
                 self._wake_at = min(self._wake_at, due_at)
                 if tick.handled:
                     _log.info("tick", extra={"facts": {"handled": tick.handled}})
+                    self._handled()
                 await self._sleep()
 
     async def _sleep(self) -> None:
@@ -87,8 +97,7 @@ class Dispatcher:
                             self._wake_at = soon
                             self._bell.set()
                 except FellBehind:
-                    self._wake_at = 0.0
-                    self._bell.set()
+                    self.ring()
 
     @staticmethod
     def _due_in(event: Event) -> float | None:

@@ -12,11 +12,21 @@ import msgspec
 
 from tinytown import ids
 from tinytown.errors import GraphCycle, Invalid, MissionNotFound
+from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.key import Actor
-from tinytown.models.mission import GOAL_BYTES, Mission, MissionState, Result, StartMission
+from tinytown.models.mission import (
+    GOAL_BYTES,
+    Callback,
+    Mission,
+    MissionState,
+    Result,
+    StartedMission,
+    StartMission,
+)
 from tinytown.models.task import AGENTS, TaskSpec
 from tinytown.store import Store
 from tinytown.store.missions import TaskPlan
+from tinytown.town.webhooks import WebhookMaker, callback_of
 
 TITLE_LENGTH: Final = 80
 """A title made from the goal fits one line of a lock screen twice."""
@@ -30,9 +40,10 @@ _REPO: Final = re.compile(
 class MissionDesk:
     """What can be done with missions."""
 
-    def __init__(self, store: Store, *, max_attempts: int) -> None:
-        """Work on one town's missions."""
+    def __init__(self, store: Store, maker: WebhookMaker, *, max_attempts: int) -> None:
+        """Work on one town's missions; `maker` makes their callbacks."""
         self._store = store
+        self._maker = maker
         self._max_attempts = max_attempts
 
     async def start(
@@ -43,24 +54,50 @@ class MissionDesk:
         mission_id: str | None = None,
         thread: str = "",
     ) -> Mission:
-        """Start a mission; with a mission id given again, it is the same mission.
+        """Start a mission; with a mission id given again, it is the same mission and callback.
+
+        With a callback it is a StartedMission, which tells its secret once.
 
         Raises Invalid for what cannot be run, GraphCycle for tasks that wait for each other, and
         ThreadIsOpen while another mission of its thread has not ended.
         """
         mission_id = mission_id or ids.new("mission")
         check(spec)
-        await self._store.missions.start(
+        callback = self._callback(mission_id, spec)
+        fresh = await self._store.missions.start(
             mission_id,
-            spec,
+            # Whoever may read a mission reads what it was started with.
+            msgspec.structs.replace(
+                spec, callback_url=None, callback_secret=None, callback_events=None
+            ),
             title=clean(spec.title) if spec.title else title_of(spec.goal),
             not_before_ms=when(spec.not_before),
             actor=actor.id,
             max_attempts=self._max_attempts,
             tasks=plan(spec),
+            callback=callback,
             thread=thread,
         )
-        return await self.read(mission_id)
+        mission = await self.read(mission_id)
+        if callback is None:
+            return mission
+        if not fresh:
+            callback = await self._store.endpoints.read(callback_of(mission_id))
+        shown = self._maker.shown(callback, spec.callback_secret)
+        facts = {name: getattr(mission, name) for name in mission.__struct_fields__}
+        return StartedMission(**facts, callback=Callback(endpoint_id=callback.id, **shown))
+
+    def _callback(self, mission_id: str, spec: StartMission) -> EndpointRecord | None:
+        if spec.callback_url is None:
+            if spec.callback_secret is not None or spec.callback_events is not None:
+                raise Invalid("callback_secret and callback_events are about a callback_url")
+            return None
+        return self._maker.callback(
+            mission_id,
+            url=spec.callback_url,
+            secret=spec.callback_secret,
+            events=spec.callback_events,
+        )
 
     async def read(self, mission_id: str) -> Mission:
         """Read a mission; raises MissionNotFound."""

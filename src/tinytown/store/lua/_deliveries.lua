@@ -180,9 +180,13 @@ local function callback_wants(event)
   return record and listed(cjson.decode(record).events, event.type)
 end
 
--- The notifier's own rule (watch.py `wants`) for what a replay finds on the stream.
+-- The notifier's own rule (models/endpoint.py `wants`) for what a replay finds on the stream.
 local function wants(record, event)
-  if not listed(record.events, event.type) then return false end
+  local nobody_starts = event.type == 'worker.lost' and cjson.decode(event.data).failed_starts
+  if not listed(record.events, event.type)
+    and not (nobody_starts and listed(record.events, 'mission.failed')) then
+    return false
+  end
   if tells_of_delivery(event.type) and cjson.decode(event.data).endpoint == record.id then
     return false
   end
