@@ -47,7 +47,6 @@ def serve(visit: Visit) -> None:
 
 def every_value(client: Redis) -> str:
     """Read all of Redis, whatever it is."""
-    found = []
     readers: dict[str, Callable[[Any], Any]] = {
         "string": client.get,
         "hash": client.hgetall,
@@ -56,9 +55,11 @@ def every_value(client: Redis) -> str:
         "zset": lambda key: client.zrange(key, 0, -1),
         "stream": client.xrange,
     }
-    for key in client.scan_iter(count=1000):
-        found.append(f"{key!r} {readers[client.type(key).decode()](key)!r}")
-    return "\n".join(found)
+    keys: list[Any] = list(client.scan_iter(count=1000))
+    kinds: list[Any] = [client.type(key) for key in keys]
+    return "\n".join(
+        f"{key!r} {readers[kind.decode()](key)!r}" for key, kind in zip(keys, kinds, strict=True)
+    )
 
 
 async def readable(client: httpx.AsyncClient, known: dict[str, str]) -> dict[str, str]:
