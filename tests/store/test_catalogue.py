@@ -80,6 +80,18 @@ def test_a_reader_passes_over_what_a_later_version_adds(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
+def test_a_fact_too_many_too_few_or_of_another_kind_is_found(kind: str) -> None:
+    whole = example(kind)
+    for data in (
+        {**whole.data, "news": 1},
+        {},
+        {name: {"of": "another kind"} for name in whole.data},
+    ):
+        changed = {**msgspec.to_builtins(whole), "data": data}
+        assert differences(msgspec.convert(changed, Event)).startswith(f"{kind}: ")
+
+
+@pytest.mark.parametrize("kind", TYPES)
 def test_each_shape_says_when_and_each_of_its_fields_what(kind: str) -> None:
     entry = CATALOGUE[kind]
     assert entry.when.endswith(".")
