@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import pytest
 
-from tinytown.errors import AlreadyAnswered, LeaseLost
 from tinytown.egress import Egress
+from tinytown.errors import AlreadyAnswered, LeaseLost
 from tinytown.links import AnswerLinks
 from tinytown.models.key import Actor
 from tinytown.models.mission import MissionState, StartMission

@@ -217,9 +217,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 class EndpointWithSecret(Endpoint, frozen=True, kw_only=True):
     """An endpoint just made or rotated; `secret` is shown only this once. A push has neither."""
 
-    secret: str | None | msgspec.UnsetType = msgspec.UNSET
+    secret: str | msgspec.UnsetType | None = msgspec.UNSET
     """None where the caller brought it, or where only a public key is to be known."""
-    public_key: str | None | msgspec.UnsetType = msgspec.UNSET
+    public_key: str | msgspec.UnsetType | None = msgspec.UNSET
     """`whpk_…` where signatures are ed25519."""
 
 
