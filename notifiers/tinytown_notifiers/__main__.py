@@ -8,6 +8,7 @@ import sys
 import anyio
 
 from tinytown import logs, settings
+from tinytown.egress import Egress, parse_allow
 from tinytown.embedded import EmbeddedServer, Quarters
 from tinytown.links import AnswerLinks
 from tinytown.store import Store, open_store
@@ -15,6 +16,7 @@ from tinytown.store.client import CannotConnect
 from tinytown.vault import Vault
 from tinytown_notifiers import Notifier
 from tinytown_notifiers.sinks.push import PushSink
+from tinytown_notifiers.sinks.webhook import WebhookSender
 from tinytown_notifiers.wording import Writer
 
 _HELP = """usage: tt notifier
@@ -53,13 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
 async def _run(config: settings.Settings) -> None:
     url = config.redis_url or EmbeddedServer(Quarters(config.home)).url
     async with open_store(url, town=config.town, name="tt:notifier", max_connections=4) as store:
-        sink = PushSink()
+        egress = Egress(parse_allow(" ".join(config.egress_allow)))
+        sink, sender = PushSink(egress), WebhookSender(egress)
         links = await _links(store, config)
         notifier = Notifier(
             store,
             vault=Vault(config.secret_key, config.town),
             writer=Writer(public_url=_public_url(config), links=links),
             sink=sink,
+            sender=sender,
         )
         try:
             async with anyio.create_task_group() as group:
@@ -70,6 +74,8 @@ async def _run(config: settings.Settings) -> None:
                 group.cancel_scope.cancel()
         finally:
             sink.close()
+            with anyio.CancelScope(shield=True):
+                await sender.close()
 
 
 async def _links(store: Store, config: settings.Settings) -> AnswerLinks:

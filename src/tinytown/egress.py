@@ -148,6 +148,13 @@ class Egress:
         if not self._public(found) or not secure or (port is not None and port not in PORTS):
             raise Blocked
 
+    def shows_blocked(self, host: str) -> bool:
+        """Tell whether a host's text alone shows that it may not be dialled; a name rarely does."""
+        found = _parsed(host.strip("[]"))
+        if found is None:
+            return _is_local(host) and not self._allows_loopback
+        return not self.permits(found)
+
     def _host(self, host: str) -> Address | None:
         """Check a URL's host; gives the address if it is one, not a name."""
         if host.startswith("["):
@@ -159,7 +166,7 @@ class Egress:
             if len(host) > HOST_LETTERS or not all(map(_LABEL.fullmatch, labels)):
                 raise Invalid("the URL's host is not a name")
             if not _NUMBER.fullmatch(labels[-1]):
-                if labels[-1].lower() == "localhost" and not self._allows_loopback:
+                if _is_local(host) and not self._allows_loopback:
                     raise Invalid(BLOCKED)
                 return None
             # Browsers and C libraries read 127.1, 0x7f.1 and 2130706433 as addresses too.
@@ -219,6 +226,11 @@ def _parsed(address: object) -> Address | None:
     if isinstance(address, IPv6Address):
         return address.ipv4_mapped or address
     return address if isinstance(address, IPv4Address) else None
+
+
+def _is_local(host: str) -> bool:
+    """Whether a name is one of this machine's (RFC 6761)."""
+    return host.rstrip(".").lower().rpartition(".")[2] == "localhost"
 
 
 def _fault(url: str) -> str:

@@ -25,6 +25,7 @@ import msgspec
 
 import tinytown
 from tinytown import logs, settings
+from tinytown.egress import Egress, parse_allow
 from tinytown.embedded import EmbeddedError, EmbeddedServer, Quarters
 from tinytown.errors import Invalid, StoreUnavailable
 from tinytown.http import Door
@@ -42,6 +43,7 @@ from tinytown.vault import Vault
 from tinytown_notifiers import Notifier
 from tinytown_notifiers.sinks.push import PushSink
 from tinytown_notifiers.sinks.target import redacted_url
+from tinytown_notifiers.sinks.webhook import WebhookSender
 from tinytown_notifiers.wording import Writer
 
 __all__ = ["Service", "Townhall", "cause_of", "main", "running_townhall", "serve"]
@@ -121,8 +123,11 @@ async def running_townhall(
         vault = Vault(config.secret_key, config.town)
         secret = config.secret_key or await store.access.own_secret("links")
         links = AnswerLinks(town=config.town, keys=[secret])
-        sink = PushSink()
+        egress = Egress(parse_allow(" ".join(config.egress_allow)))
+        sink = PushSink(egress)
         stack.callback(sink.close)
+        sender = WebhookSender(egress)
+        stack.push_async_callback(sender.close)
         town = Town(
             store,
             rules=TownRules(
@@ -134,6 +139,7 @@ async def running_townhall(
             links=links,
             check_url=sink.check,
             redact_url=redacted_url,
+            egress=egress,
             public_url=config.public_url or listener.address,
         )
         if config.api_key:
@@ -146,15 +152,16 @@ async def running_townhall(
             first_key=await town.keys.first_key(),
         )
         await _add_phones(town, config)
-        dispatcher = Dispatcher(store, town.hub)
         writer = Writer(public_url=config.public_url or hall.address, links=links)
-        notifier = Notifier(store, vault=vault, writer=writer, sink=sink)
+        notifier = Notifier(store, vault=vault, writer=writer, sink=sink, sender=sender)
+        # What a tick makes due (a replay) comes without an event that the notifier would hear.
+        dispatcher = Dispatcher(store, town.hub, handled=notifier.ring)
         background += [town.hub, town.logs, dispatcher, HookRouter(store, town.acts)]
         if config.notifier:
             background.append(notifier)
         door = Door(
             town,
-            out=Post(notifier.send_test, notifier.ring),
+            out=Post(notifier.send_test, ring=notifier.ring, tick=dispatcher.ring),
             probe_key=config.probe_key,
             checks=_checks(dispatcher, notifier if config.notifier else None),
         )

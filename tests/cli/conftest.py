@@ -18,7 +18,11 @@ from tinytown.townhall import Townhall, running_townhall
 async def hall(redis_url: str, tmp_path: Path) -> AsyncIterator[Townhall]:
     """Run a townhall on the empty Redis."""
     config = Settings(
-        redis_url=Secret(redis_url), port=0, api_key=Secret(KEY), home=tmp_path / "hall"
+        redis_url=Secret(redis_url),
+        port=0,
+        api_key=Secret(KEY),
+        home=tmp_path / "hall",
+        egress_allow=("127.0.0.0/8",),
     )
     async with running_townhall(config) as hall:
         yield hall

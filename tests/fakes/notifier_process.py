@@ -6,6 +6,7 @@ import sys
 
 import anyio
 
+from tinytown.egress import Egress, parse_allow
 from tinytown.links import AnswerLinks
 from tinytown.store import open_store
 from tinytown.vault import Vault
@@ -21,7 +22,7 @@ async def main(url: str) -> None:
             store,
             vault=Vault(None, "main"),
             writer=Writer(public_url="https://town.example", links=links),
-            sink=PushSink(),
+            sink=PushSink(Egress(parse_allow("127.0.0.1"))),
             rules=Rules(lease_seconds=1),
         )
         await notifier.run()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from fakes.letters import LOOPBACK
 from fakes.messages import MakeMessage
 from fakes.ntfy import NtfyServer
 from tinytown.store import Store, open_store
@@ -21,7 +22,7 @@ def ntfy() -> Iterator[NtfyServer]:
 
 @pytest.fixture
 def sink() -> Iterator[PushSink]:
-    sink = PushSink(send_seconds=5)
+    sink = PushSink(LOOPBACK, send_seconds=5)
     yield sink
     sink.close()
 

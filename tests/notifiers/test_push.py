@@ -7,6 +7,7 @@ import threading
 import anyio
 import pytest
 
+from fakes.letters import LOOPBACK
 from fakes.messages import MakeMessage
 from fakes.ntfy import NtfyServer
 from fakes.web import Recorder
@@ -94,7 +95,7 @@ async def test_a_long_body_stays_a_message_and_becomes_no_file(
 
 @pytest.mark.parametrize("login", ["me:pa%3Ass%40word", "tk_AgQdq7mVBoFD37zQVN29RhuMzNIz2"])
 async def test_user_and_token_log_in(message: MakeMessage, login: str) -> None:
-    sink = PushSink()
+    sink = PushSink(LOOPBACK)
     with NtfyServer(
         users={"me": "pa:ss@word"}, tokens={"tk_AgQdq7mVBoFD37zQVN29RhuMzNIz2"}
     ) as server:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from certificates import Authority
+from fakes.letters import LOOPBACK
 from fakes.messages import MakeMessage
 from fakes.ntfy import NtfyServer
 from fakes.web import Recorder
@@ -19,7 +20,7 @@ async def test_a_private_authority_is_trusted_when_the_machine_trusts_it(
 ) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    sink = PushSink()
+    sink = PushSink(LOOPBACK)
     with Recorder(certificate=authority.issue("127.0.0.1")) as server:
         for _ in range(2):
             outcome = await sink.send(message(f"ntfys://127.0.0.1:{server.port}/topic"))
@@ -37,7 +38,7 @@ async def test_a_certificate_that_proves_nothing_gets_nothing(
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     host = "127.0.0.2" if wrong == "other name" else "127.0.0.1"
     certificate = authority.issue(host, days=-1 if wrong == "expired" else 30)
-    sink = PushSink()
+    sink = PushSink(LOOPBACK)
     with Recorder(certificate=certificate) as server:
         outcome = await sink.send(message(f"ntfys://127.0.0.1:{server.port}/topic"))
 

@@ -16,6 +16,7 @@ from tinytown_notifiers.sinks.courier import Courier
 from tinytown_notifiers.sinks.push import PushSink
 from tinytown_notifiers.sinks.target import Target, _load, redacted_url
 
+COURIER = Courier()
 GOOD = [
     "ntfy://topic",
     "ntfys://push.example.com/topic",
@@ -91,7 +92,7 @@ def test_everything_else_is_refused_with_a_reason(url: str, words: str, sink: Pu
 @given(st.text(max_size=80) | st.builds("ntfy://{}?{}".format, st.text(), st.text()))
 def test_no_url_makes_validation_stumble(url: str) -> None:
     with contextlib.suppress(Invalid):
-        Target(url, None)
+        Target(url, COURIER)
     assert redacted_url(url)
 
 
@@ -142,7 +143,7 @@ def test_a_shown_url_tells_where_it_leads_and_nothing_that_opens_it(url: str, sh
 
 
 def test_errors_of_a_target_are_masked_with_its_own_pieces() -> None:
-    target = Target("ntfys://user:pa%3Ass@push.example.com/my-topic?priority=high", None)
+    target = Target("ntfys://user:pa%3Ass@push.example.com/my-topic?priority=high", COURIER)
 
     shown = target.redact("to my-topic at push.example.com as user with pa:ss or pa%3Ass")
 
@@ -151,9 +152,10 @@ def test_errors_of_a_target_are_masked_with_its_own_pieces() -> None:
 
 PROBE = """
 import sys
+from tinytown.egress import Egress
 from tinytown_notifiers.sinks.push import PushSink
 assert not any(name.partition(".")[0] in ("apprise", "requests") for name in sys.modules)
-PushSink().validate("ntfys://push.example.com/topic")
+PushSink(Egress()).validate("ntfys://push.example.com/topic")
 plugins = [name for name in sys.modules if name.startswith("apprise.plugins.")]
 print(len(plugins), "tinytown_notifiers.sinks.courier" in sys.modules)
 """

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from certificates import Authority
-from fakes.letters import QUICK, answering, letter, sender
+from fakes.letters import answering, letter, sender
 from fakes.stranger import OK, Stranger, Visit
 from tinytown_notifiers.sinks.webhook import Reply, SenderRules
 
@@ -82,7 +82,7 @@ async def test_a_handshake_that_never_ends_ends() -> None:
         visit.wait()
 
     with Stranger(silent) as stranger:
-        async with sender(rules=QUICK) as out:
+        async with sender(rules=SenderRules(total_seconds=9, connect_seconds=0.4)) as out:
             reply = await out.send(letter(f"https://127.0.0.1:{stranger.port}/"))
             assert reply.code == "connect_timeout"
             assert await anyio.to_thread.run_sync(stranger.gone)

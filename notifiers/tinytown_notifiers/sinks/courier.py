@@ -5,6 +5,8 @@ plugin runs here, the name `requests` in its module is a `Courier`: the same fun
 shared pool of connections (a new TLS context per message costs 70 ms of processor time). It writes
 into the `Exchange` of the message what the notifier has to know: the status, how long the server
 asked us to wait, why nothing came back.
+
+No proxy of the environment is asked: it would look names up itself, and dial what must not be.
 """
 
 from __future__ import annotations
@@ -12,14 +14,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import email.utils
-import ipaddress
 import json
 import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import certifi
@@ -28,8 +28,11 @@ import urllib3
 from requests.adapters import HTTPAdapter  # noqa: TID251 - the same
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from tinytown.egress import BLOCKED, Blocked, Egress
 from tinytown.errors import Invalid
+from tinytown_notifiers.sinks.dialling import Mail, dial
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 10.0
@@ -40,21 +43,22 @@ _AGES: Final = 1e9
 _POOLS: Final = 64
 _KEPT: Final = 4
 
-Egress = Callable[[str, str, int | None], None]
-"""Asked with scheme, host and port before a request leaves; raises tinytown.errors.Invalid."""
-
-
-class Refused(requests.RequestException):
-    """The egress rule forbids this address; an error that every plugin handles."""
+_WAYS_ROUND: Final = frozenset({"Session", "session", "sessions", "api", "adapters"})
+"""Of `requests`, what would open connections without us."""
 
 
 class Exchange:
     """What happened on the wire for one message; shared by the sending thread and its watcher."""
 
-    def __init__(self, *, egress: Egress, deadline: float) -> None:
-        """Start watching; `deadline` is a moment of time.monotonic()."""
+    def __init__(self, *, egress: Egress, deadline: float, free: bool = False) -> None:
+        """Start watching; `deadline` is a moment of time.monotonic().
+
+        `free` marks a request of the user's own making: a webhook in all but name, and held to
+        the same rules about ports and TLS. A known service speaks its own protocol on its port.
+        """
         self.egress = egress
         self.deadline = deadline
+        self._free = free
         self.requests = 0
         self.status: int | None = None
         self.retry_after_seconds: float | None = None
@@ -92,10 +96,22 @@ class Exchange:
         """Whether the exchange was cut off."""
         return self._aborted
 
-    def check(self) -> None:
+    def begin(self) -> None:
         """Raise Invalid where nobody waits for this exchange any more."""
         if self._aborted:
             raise Invalid("cut off before it began")
+
+    def check(self, peer: tuple[Any, ...], *, secure: bool) -> None:
+        """Raise Blocked where this address may not be dialled, or used again."""
+        if self._free:
+            self.egress.check_peer(peer, port=peer[1], secure=secure)
+        else:
+            self.egress.check_peer(peer)
+
+    def blocked(self) -> None:
+        """Remember that the rule stood in the way."""
+        self.refused = True
+        self.trouble = BLOCKED
 
     def saw_reply(self, reply: requests.Response) -> None:
         """Remember what a reply says; the last one that is no success counts."""
@@ -111,6 +127,14 @@ _exchange: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar(
 )
 
 
+def _in_hand() -> Exchange:
+    exchange = _exchange.get()
+    if exchange is None:
+        message = "no exchange: plugins run inside carrying() only"
+        raise RuntimeError(message)
+    return exchange
+
+
 @contextlib.contextmanager
 def carrying(exchange: Exchange) -> Any:
     """Let every request of this thread belong to an exchange."""
@@ -123,28 +147,46 @@ def carrying(exchange: Exchange) -> Any:
 
 
 class _Watched:
-    """A connection that shows its socket to the exchange in hand."""
+    """A connection that is dialled here, and shows its socket to the exchange in hand."""
 
     sock: Any
+    host: str
+    port: int
+    timeout: Any
+    secure: bool
 
     def _new_conn(self) -> socket.socket:
-        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
-        if exchange := _exchange.get():
-            exchange.watch(sock)
+        connection: Any = self
+        try:
+            sock = dial(_in_hand(), self.host, self.port, self.timeout, secure=self.secure)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, connection, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(connection, "no connection in time") from error
+        except OSError as error:
+            raise NewConnectionError(connection, str(error)) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None and (exchange := _exchange.get()):
+        if self.sock is not None:
+            # Kept from another message, whose rule may have been another.
+            exchange = _in_hand()
+            try:
+                exchange.check(self.sock.getpeername(), secure=self.secure)
+            except Blocked:
+                exchange.blocked()
+                raise
             exchange.watch(self.sock)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
 class _WatchedHttp(_Watched, HTTPConnection):
-    pass
+    secure = False
 
 
 class _WatchedHttps(_Watched, HTTPSConnection):
-    pass
+    secure = True
 
 
 class _HttpPool(HTTPConnectionPool):
@@ -168,11 +210,6 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-        return manager
-
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[Any, Any]:
@@ -189,9 +226,13 @@ class Courier:
 
     def __init__(self) -> None:
         self._adapter = _Adapter()
+        self.mail = Mail(_in_hand)
+        """What the mail plugin gets for `smtplib`."""
 
     def __getattr__(self, name: str) -> Any:
         """Everything but sending (codes, exceptions, auth) is the library's own."""
+        if name in _WAYS_ROUND:
+            raise AttributeError(f"requests.{name} is not for plugins here")
         return getattr(requests, name)
 
     def close(self) -> None:
@@ -214,12 +255,21 @@ class Courier:
         """Send a DELETE."""
         return self.request("DELETE", url, **kwargs)
 
+    def patch(self, url: str, data: Any = None, **kwargs: Any) -> requests.Response:
+        """Send a PATCH."""
+        return self.request("PATCH", url, data=data, **kwargs)
+
+    def head(self, url: str, **kwargs: Any) -> requests.Response:
+        """Send a HEAD."""
+        return self.request("HEAD", url, **kwargs)
+
+    def options(self, url: str, **kwargs: Any) -> requests.Response:
+        """Send an OPTIONS."""
+        return self.request("OPTIONS", url, **kwargs)
+
     def request(self, method: str, url: str, **kwargs: Any) -> requests.Response:
         """Send one request within the limits of the exchange in hand; redirects are an answer."""
-        exchange = _exchange.get()
-        if exchange is None:
-            message = "no exchange: plugins run inside carrying() only"
-            raise RuntimeError(message)
+        exchange = _in_hand()
         # What a plugin says about limits, redirects and certificates is not for it to say.
         for name in ("timeout", "verify", "allow_redirects", "cert", "stream", "proxies"):
             kwargs.pop(name, None)
@@ -227,12 +277,11 @@ class Courier:
         try:
             return self._send(exchange, requests.Request(method, url, **kwargs).prepare())
         except requests.RequestException as error:
-            exchange.trouble = "cut off: too slow" if exchange.aborted else _trouble(error)
+            if not exchange.refused:
+                exchange.trouble = "cut off: too slow" if exchange.aborted else _trouble(error)
             raise
 
     def _send(self, exchange: Exchange, prepared: requests.PreparedRequest) -> requests.Response:
-        url = prepared.url or ""
-        _ask_egress(exchange, url)
         left = exchange.deadline - time.monotonic()
         if left <= 0 or exchange.aborted:
             raise requests.ReadTimeout
@@ -240,30 +289,11 @@ class Courier:
             prepared,
             stream=True,
             timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
-            proxies=_proxies(url),
+            proxies={},
         )
         _read(reply)
         exchange.saw_reply(reply)
         return reply
-
-
-def _proxies(url: str) -> dict[str, str]:
-    """Find the environment's proxies; one would look for this machine's own addresses on itself."""
-    host = (urllib3.util.parse_url(url).host or "").strip("[]")
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    return {} if loopback else requests.utils.get_environ_proxies(url)
-
-
-def _ask_egress(exchange: Exchange, url: str) -> None:
-    parts = urllib3.util.parse_url(url)
-    try:
-        exchange.egress(parts.scheme or "", parts.host or "", parts.port)
-    except Invalid as error:
-        exchange.refused = True
-        raise Refused(error.detail) from error
 
 
 def _read(reply: requests.Response) -> None:
@@ -305,8 +335,6 @@ _SIGNS: Final = (
 
 def _trouble(error: requests.RequestException) -> str:
     """Name a failure without the URL that requests puts into its text."""
-    if isinstance(error, Refused):
-        return str(error)
     for kind, words in _KINDS:
         if isinstance(error, kind):
             return words

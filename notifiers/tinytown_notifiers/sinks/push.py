@@ -16,6 +16,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
+from tinytown.egress import BLOCKED, Egress
 from tinytown.errors import Invalid
 from tinytown_notifiers.sinks import Delivered, Failed, Message, Outcome
 from tinytown_notifiers.sinks.channels import body, parameters
@@ -33,10 +34,6 @@ _TRANSIENT: Final = frozenset({408, 421, 425, 429})
 _MOVED_FOR_GOOD: Final = frozenset({301, 308})
 
 
-def _anywhere(_scheme: str, _host: str, _port: int | None) -> None:
-    """Let every address through: endpoints are added by administrators of the town."""
-
-
 class _Lane:
     """One target and whoever is on the way to it."""
 
@@ -51,9 +48,9 @@ class _Lane:
 class PushSink:
     """Sends messages through Apprise's plugins; implements Sink."""
 
-    def __init__(self, *, egress: Any = None, send_seconds: float = SEND_SECONDS) -> None:
-        """Send within `send_seconds` each; `egress(scheme, host, port)` may forbid addresses."""
-        self._egress = egress or _anywhere
+    def __init__(self, egress: Egress, *, send_seconds: float = SEND_SECONDS) -> None:
+        """Send within `send_seconds` each, to addresses that `egress` permits."""
+        self._egress = egress
         self._send_seconds = send_seconds
         self._courier: Any = None
         self._making = threading.Lock()
@@ -81,7 +78,7 @@ class PushSink:
 
     def validate(self, url: str) -> None:
         """Do what `check` does, on the calling thread (it may import a plugin)."""
-        Target(url, self._the_courier())
+        self._parse(url)
 
     def close(self) -> None:
         """Close the connections that were kept for the next message."""
@@ -100,7 +97,10 @@ class PushSink:
         return lane
 
     def _parse(self, url: str) -> Target:
-        return Target(url, self._the_courier())
+        target = Target(url, self._the_courier())
+        if target.host is not None and self._egress.shows_blocked(target.host):
+            raise Invalid(BLOCKED)
+        return target
 
     def _the_courier(self) -> Any:
         with self._making:
@@ -114,7 +114,11 @@ class PushSink:
     async def _send(self, lane: _Lane, message: Message) -> Outcome:
         from tinytown_notifiers.sinks.courier import Exchange
 
-        exchange = Exchange(egress=self._egress, deadline=time.monotonic() + self._send_seconds)
+        exchange = Exchange(
+            egress=self._egress,
+            deadline=time.monotonic() + self._send_seconds,
+            free=lane.target.service.free_headers,
+        )
 
         def run() -> Outcome:
             lane.busy = True
@@ -150,11 +154,8 @@ def _deliver(target: Target, message: Message, exchange: Any) -> Outcome:
     from tinytown_notifiers.sinks.courier import carrying
 
     with carrying(exchange):
-        exchange.check()
+        exchange.begin()
         plugin = target.build(parameters(target.schema, message))
-        if not target.speaks_http:
-            # Mail opens its connections itself; its server is known before.
-            exchange.egress(target.schema, getattr(plugin, "smtp_host", plugin.host), plugin.port)
         apprise = Apprise(asset=plugin.asset)
         apprise.add(plugin)
         with apprise.notify(
@@ -174,9 +175,7 @@ def _failure(target: Target, exchange: Any, lines: list[str]) -> Failed:
     """Tell why a message was not taken, and whether it is worth trying again."""
     reason = target.redact(" ".join(lines))
     if exchange.refused or exchange.trouble is not None:
-        return Failed(
-            permanent=exchange.refused, reason=exchange.trouble or "not allowed", status=None
-        )
+        return Failed(permanent=exchange.refused, reason=exchange.trouble or BLOCKED, status=None)
     status = exchange.status or _status_in(reason)
     if status is not None and 200 <= status < 300:
         # The server was content and the plugin was not: its words are all there is.

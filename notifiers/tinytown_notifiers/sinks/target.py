@@ -42,7 +42,10 @@ class Target:
         self._parsed = self._parse(url)
         self._said = {name.lower() for name in self._parsed.get("qsd", {})}
         self.speaks_http = _speaks_http(self.plugin)
-        self._check_targets(self.build({}))
+        plugin = self.build({})
+        self._check_targets(plugin)
+        self.host = self._server(plugin)
+        """The server that the URL names; None where the service knows its own."""
 
     def build(self, parameters: dict[str, Any]) -> NotifyBase:
         """Make the plugin for one message, as Apprise.instantiate does with a dictionary.
@@ -60,6 +63,12 @@ class Target:
         except Exception as error:  # noqa: BLE001 - plugins raise what they like
             detail = f"{self.schema}: {self.redact(str(error)) or type(error).__name__}"
             raise Invalid(detail) from None  # the cause would carry the URL
+
+    def _server(self, plugin: Any) -> str | None:
+        if not self.service.hosted or getattr(plugin, "mode", None) == "cloud":
+            return None
+        host = getattr(plugin, "smtp_host", None) or plugin.host
+        return host or None
 
     def redact(self, text: str) -> str:
         """Mask this target's pieces, and everything else that looks like a secret."""
@@ -160,7 +169,7 @@ def _pieces(url: str) -> Iterator[str]:
 
 
 def _load(schema: str, service: Service, courier: Any) -> type[NotifyBase]:
-    """Import one plugin and put the courier where it expects `requests`."""
+    """Import one plugin and put the courier where it expects `requests` or `smtplib`."""
     with _loading:
         _silence()
         name = f"apprise.plugins.{service.module}"
@@ -170,10 +179,15 @@ def _load(schema: str, service: Service, courier: Any) -> type[NotifyBase]:
             module = importlib.import_module(name)
         from apprise.plugins.base import NotifyBase as Base
 
+        guarded = False
         for loaded_name, loaded in list(sys.modules.items()):
             inside = loaded_name == name or loaded_name.startswith(f"{name}.")
-            if inside and hasattr(loaded, "requests"):
-                setattr(loaded, "requests", courier)  # noqa: B010 - it is not ours to declare
+            for library, ours in (("requests", courier), ("smtplib", courier.mail)):
+                if inside and hasattr(loaded, library):
+                    setattr(loaded, library, ours)
+                    guarded = True
+    if not guarded:
+        raise Invalid(f"{schema}:// connects in a way of its own, which cannot be watched here")
     for candidate in vars(module).values():
         if (
             isinstance(candidate, type)

@@ -120,8 +120,8 @@ class WebhookSender:
 
     async def send(self, letter: Letter) -> Reply:
         """Send one letter and tell what became of it; never raises for the other side's sake."""
-        started = time.monotonic()
         wire = self._wire or await self._open()
+        started = time.monotonic()
         deadline = started + self._rules.total_seconds
         try:
             headers = self._headers(letter)

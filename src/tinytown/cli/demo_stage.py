@@ -46,6 +46,7 @@ class Stage:
             "TINYTOWN_IDLE_SECONDS": str(IDLE_SECONDS),
             "TINYTOWN_DRAIN_SECONDS": "2",
             "TINYTOWN_LOG": "json",
+            "TINYTOWN_EGRESS_ALLOW": "127.0.0.1",  # where the stand-in for a phone lives
         }
 
     async def found_repository(self) -> None:

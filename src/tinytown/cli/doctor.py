@@ -193,10 +193,12 @@ def _phones(config: Settings) -> Iterator[Finding]:
     """Check the addresses of TINYTOWN_NOTIFY by their place: they are secrets."""
     if not config.notify:
         return
+    from tinytown.egress import Egress, parse_allow
     from tinytown.errors import Invalid
     from tinytown_notifiers.sinks.push import PushSink
 
-    sink = PushSink()  # it only looks at the addresses: nothing is opened that would need closing
+    egress = Egress(parse_allow(" ".join(config.egress_allow)))
+    sink = PushSink(egress)  # it only looks at addresses: nothing is opened that needs closing
     for place, url in enumerate(config.notify, start=1):
         try:
             sink.validate(url)
