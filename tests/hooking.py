@@ -102,3 +102,13 @@ def issue(
         },
         **more,
     }
+
+
+LABELED: Final = issue(action="labeled", label={"name": "tinytown"})
+
+
+async def latest(client: httpx.AsyncClient, source: dict[str, Any]) -> dict[str, Any]:
+    """Read what became of a source's latest hook."""
+    items = (await client.get(f"/v1/sources/{source['id']}/hooks")).json()["items"]
+    found: dict[str, Any] = items[0]
+    return found
