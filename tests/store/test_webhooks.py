@@ -1,27 +1,22 @@
-"""Webhook endpoints in the store: bounds in flight, circuit, pace, order, disabling, callbacks."""
+"""Webhook endpoints in the store: bounds in flight, circuit, pace, order, disabling."""
 
 from __future__ import annotations
 
 import itertools
 import random
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
 import pytest
 from redis import Redis
 
-from tinytown import ids
+from posts import DAY, LEASE, add, file, lease, next_due_in, record, state_of, webhook
 from tinytown.errors import Stale
-from tinytown.models.delivery import Attempt, DeliveryState, DueDelivery
-from tinytown.models.endpoint import EndpointRecord, EndpointState, EventFilter
+from tinytown.models.delivery import DeliveryState
+from tinytown.models.endpoint import EndpointState
 from tinytown.store import Limits, Store
 from tinytown.store.endpoints import digest_of
-from tinytown.store.keys import Keyring
 from towns import TurnedClock, open_town, start, told
-
-LEASE = 45_000
-DAY = 86_400
 
 
 @pytest.fixture
@@ -29,62 +24,6 @@ async def tiny(redis_url: str) -> AsyncIterator[Store]:
     """Lend a town in which no more than three deliveries may wait for an endpoint."""
     async with open_town(redis_url, limits=Limits(backlog=3)) as store:
         yield store
-
-
-@pytest.fixture
-async def batches(redis_url: str) -> AsyncIterator[Store]:
-    """Lend a town whose replays go in batches of three."""
-    async with open_town(redis_url, limits=Limits(replay_batch=3)) as store:
-        yield store
-
-
-def webhook(**fields: Any) -> EndpointRecord:
-    """Write a webhook's record."""
-    plain = {"kind": "webhook", "url": "https://x.example/", "name": "", "events": ("*",)}
-    made = {"id": ids.new("endpoint"), "created_at": "2025-11-22T21:00:00.000Z"}
-    return msgspec.convert({**plain, **made, **fields}, EndpointRecord)
-
-
-async def add(store: Store, **fields: Any) -> str:
-    """Add a webhook."""
-    record = webhook(**fields)
-    await store.endpoints.put(record)
-    return record.id
-
-
-async def file(store: Store, *endpoints: str, times: int = 1) -> list[str]:
-    """Let things happen and file each for the endpoints; the stream ids."""
-    version, _ = await store.endpoints.all()
-    filed = []
-    for _ in range(times):
-        mission = await start(store)
-        [event, *_] = await store.events.of_mission(mission.id, after="0-0", limit=1)
-        assert await store.deliveries.plan(event, endpoints, version=version) == len(endpoints)
-        filed.append(event.stream_id)
-    return filed
-
-
-async def lease(store: Store, *, limit: int = 100) -> list[DueDelivery]:
-    """Lease what is due."""
-    return (await store.deliveries.claim(lease_ms=LEASE, limit=limit)).deliveries
-
-
-async def record(store: Store, delivery: DueDelivery, outcome: Any, **how: Any) -> bool:
-    """Write how an attempt went."""
-    attempt = Attempt(number=delivery.attempt, at="now", outcome=outcome, duration_seconds=0.1)
-    return await store.deliveries.record(delivery.id, attempt, outcome=outcome, **how)
-
-
-async def next_due_in(store: Store, clock: TurnedClock) -> int:
-    """Say in how many milliseconds something is due; not above zero = now."""
-    due_ms = await store.deliveries.oldest_due_ms()
-    assert due_ms is not None
-    return due_ms - clock.ms
-
-
-async def state_of(store: Store, endpoint: str) -> EndpointState:
-    """Tell how an endpoint is doing."""
-    return (await store.endpoints.health([endpoint]))[0].state
 
 
 async def test_no_more_than_the_cap_is_on_its_way_to_one_endpoint(store: Store) -> None:
@@ -345,78 +284,3 @@ async def test_changing_what_somebody_else_has_changed_is_refused(store: Store) 
         await store.endpoints.drop(made.id, digest=digest_of(made))
     assert await store.endpoints.read(made.id) == theirs
     await store.endpoints.drop(made.id, digest=digest_of(theirs))
-
-
-async def test_a_callback_hears_of_its_own_mission_and_goes_with_it(
-    store: Store, clock: TurnedClock, books: Redis
-) -> None:
-    clock.turn()
-    mission_id = ids.new("mission")
-    endpoint = f"end_{mission_id[4:]}"
-    callback = webhook(id=endpoint, events=("mission.completed", "mission.canceled"))
-    mission = await start(store, mission_id=mission_id, callback=callback)
-    other = await start(store)
-    version, _ = await store.endpoints.all()
-    for each in (other, mission):
-        await store.missions.cancel(each.id, by="ada")
-    for event in await store.events.after("0-0", limit=100):
-        await store.deliveries.plan(event, [], version=version)
-    [leased] = await lease(store)
-    assert (leased.event.type, leased.event.mission_id) == ("mission.canceled", mission.id)
-    assert await store.endpoints.read(endpoint) == callback
-    await record(store, leased, "delivered")
-    clock.turn(seconds=8 * DAY)
-    await store.clockwork.tick()
-    left = {key for key in books.scan_iter(f"*{endpoint[4:]}*") if books.pttl(key) == -1}
-    assert left == set()
-    assert books.hlen(Keyring("main")("callbacks")) == 0
-
-
-async def replayed(store: Store, **fields: Any) -> int:
-    """Run a replay to its end; how many it made due."""
-    replay_id = ids.new("replay")
-    whole = {"endpoint_id": "", "since_ms": 0, "until_ms": 10**13, "missing": False, "by": "ada"}
-    for _ in range(2):  # repeated, it is the same
-        await store.deliveries.start_replay(replay_id, **{**whole, **fields})
-    while (await store.deliveries.read_replay(replay_id)).state == "running":
-        assert (await store.clockwork.tick()).handled
-    return (await store.deliveries.read_replay(replay_id)).done
-
-
-async def test_a_replay_makes_the_dead_letters_of_an_endpoint_due_batch_by_batch(
-    batches: Store,
-) -> None:
-    mine, other = await add(batches, max_in_flight=32), await add(batches, max_in_flight=32)
-    for _ in range(4):
-        await file(batches, mine, other)
-        for each in await lease(batches):
-            await record(batches, each, "dead", reason="HTTP 400")
-    count = await batches.deliveries.count_dead(endpoint_id=mine, since_ms=0, until_ms=10**13)
-    assert count == 4
-    assert await replayed(batches, endpoint_id=mine) == 4
-    assert {each.endpoint_id for each in await lease(batches)} == {mine}
-    assert await replayed(batches) == 4, "the other's"
-    assert len(await batches.deliveries.replays(limit=10)) == 2
-
-
-async def test_a_replay_files_what_an_endpoint_missed_while_it_was_disabled(
-    batches: Store, books: Redis
-) -> None:
-    wanted = {"team": "blue"}
-    endpoint = await add(
-        batches, events=("mission.*",), filter=EventFilter(labels=wanted), max_in_flight=32
-    )
-    await batches.endpoints.move(endpoint, "disable", reason="")
-    begun = int(books.time()[0]) * 1000 - 1000
-    missions = [await start(batches, labels=wanted) for _ in range(9)]
-    await start(batches, labels={"team": "red"})
-    for mission in missions:
-        await batches.missions.cancel(mission.id, by="ada")
-    await batches.endpoints.move(endpoint, "revive", reason="")
-    until = int(books.time()[0]) * 1000 + 1000
-    missed = {"endpoint_id": endpoint, "since_ms": begun, "until_ms": until, "missing": True}
-    assert await replayed(batches, **missed) == 18
-    assert await replayed(batches, **missed) == 0, "nothing twice"
-    events = [each.event for each in await lease(batches)]
-    assert {event.type for event in events} == {"mission.created", "mission.canceled"}
-    assert {event.mission_id for event in events} <= {mission.id for mission in missions}

@@ -1,0 +1,98 @@
+"""Callbacks come and go with their mission; replays make many deliveries due again, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from posts import DAY, add, file, lease, record, webhook
+from tinytown import ids
+from tinytown.models.endpoint import EventFilter
+from tinytown.store import Limits, Store
+from tinytown.store.keys import Keyring
+from towns import TurnedClock, open_town, start
+
+
+@pytest.fixture
+async def batches(redis_url: str) -> AsyncIterator[Store]:
+    """Lend a town whose replays go in batches of three."""
+    async with open_town(redis_url, limits=Limits(replay_batch=3)) as store:
+        yield store
+
+
+async def test_a_callback_hears_of_its_own_mission_and_goes_with_it(
+    store: Store, clock: TurnedClock, books: Redis
+) -> None:
+    clock.turn()
+    mission_id = ids.new("mission")
+    endpoint = f"end_{mission_id[4:]}"
+    callback = webhook(id=endpoint, events=("mission.completed", "mission.canceled"))
+    mission = await start(store, mission_id=mission_id, callback=callback)
+    other = await start(store)
+    version, _ = await store.endpoints.all()
+    for each in (other, mission):
+        await store.missions.cancel(each.id, by="ada")
+    for event in await store.events.after("0-0", limit=100):
+        await store.deliveries.plan(event, [], version=version)
+    [leased] = await lease(store)
+    assert (leased.event.type, leased.event.mission_id) == ("mission.canceled", mission.id)
+    assert await store.endpoints.read(endpoint) == callback
+    await record(store, leased, "delivered")
+    clock.turn(seconds=8 * DAY)
+    await store.clockwork.tick()
+    left = {key for key in books.scan_iter(f"*{endpoint[4:]}*") if books.pttl(key) == -1}
+    assert left == set()
+    assert books.hlen(Keyring("main")("callbacks")) == 0
+
+
+async def replayed(store: Store, **fields: Any) -> int:
+    """Run a replay to its end; how many it made due."""
+    replay_id = ids.new("replay")
+    whole = {"endpoint_id": "", "since_ms": 0, "until_ms": 10**13, "missing": False, "by": "ada"}
+    for _ in range(2):  # repeated, it is the same
+        await store.deliveries.start_replay(replay_id, **{**whole, **fields})
+    while (await store.deliveries.read_replay(replay_id)).state == "running":
+        assert (await store.clockwork.tick()).handled
+    return (await store.deliveries.read_replay(replay_id)).done
+
+
+async def test_a_replay_makes_the_dead_letters_of_an_endpoint_due_batch_by_batch(
+    batches: Store,
+) -> None:
+    mine, other = await add(batches, max_in_flight=32), await add(batches, max_in_flight=32)
+    for _ in range(4):
+        await file(batches, mine, other)
+        for each in await lease(batches):
+            await record(batches, each, "dead", reason="HTTP 400")
+    count = await batches.deliveries.count_dead(endpoint_id=mine, since_ms=0, until_ms=10**13)
+    assert count == 4
+    assert await replayed(batches, endpoint_id=mine) == 4
+    assert {each.endpoint_id for each in await lease(batches)} == {mine}
+    assert await replayed(batches) == 4, "the other's"
+    assert len(await batches.deliveries.replays(limit=10)) == 2
+
+
+async def test_a_replay_files_what_an_endpoint_missed_while_it_was_disabled(
+    batches: Store, books: Redis
+) -> None:
+    wanted = {"team": "blue"}
+    endpoint = await add(
+        batches, events=("mission.*",), filter=EventFilter(labels=wanted), max_in_flight=32
+    )
+    await batches.endpoints.move(endpoint, "disable", reason="")
+    begun = int(books.time()[0]) * 1000 - 1000
+    missions = [await start(batches, labels=wanted) for _ in range(9)]
+    await start(batches, labels={"team": "red"})
+    for mission in missions:
+        await batches.missions.cancel(mission.id, by="ada")
+    await batches.endpoints.move(endpoint, "revive", reason="")
+    until = int(books.time()[0]) * 1000 + 1000
+    missed = {"endpoint_id": endpoint, "since_ms": begun, "until_ms": until, "missing": True}
+    assert await replayed(batches, **missed) == 18
+    assert await replayed(batches, **missed) == 0, "nothing twice"
+    events = [each.event for each in await lease(batches)]
+    assert {event.type for event in events} == {"mission.created", "mission.canceled"}
+    assert {event.mission_id for event in events} <= {mission.id for mission in missions}
