@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from urllib.parse import urlsplit
 
 from tinytown.errors import Unavailable
 from tinytown.models.delivery import DueDelivery, Trial
 from tinytown.models.endpoint import EndpointRecord
+from tinytown.models.event import Event
 from tinytown.store import Store
 from tinytown.vault import Vault
 from tinytown_notifiers.carrying import Verdict, found
@@ -74,7 +76,22 @@ class Pusher:
         if event.mission_id is not None and event.type.startswith("mission."):
             mission = await found(shelves, partial(shelves.missions.read, event.mission_id))
         to = Recipient(endpoint_id=record.id, url=url)
-        return self._writer.word(event, to, question=question, mission=mission)
+        about = await self._about(event)
+        return self._writer.word(event, to, question=question, mission=mission, about=about)
+
+    async def _about(self, event: Event) -> str:
+        """Name the endpoint that news about endpoints are about, as its owner knows it."""
+        told_of = event.data.get("endpoint")
+        if not event.type.startswith(("endpoint.", "delivery.")) or not isinstance(told_of, str):
+            return ""
+        record = await found(self._store, partial(self._store.endpoints.read, told_of))
+        if record is None:
+            return told_of
+        try:
+            where = host_of(self._vault.open(record.url)) if record.kind == "webhook" else ""
+        except Unavailable:
+            where = ""
+        return " at ".join(filter(None, (record.name, where))) or told_of
 
     def _verdict(self, delivery: DueDelivery, outcome: Outcome | None) -> Verdict:
         if outcome is None:
@@ -96,3 +113,11 @@ class Pusher:
             status=outcome.status,
             error=outcome.reason,
         )
+
+
+def host_of(url: str) -> str:
+    """Say whose a webhook's address is, and no more of it."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

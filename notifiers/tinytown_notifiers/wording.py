@@ -47,6 +47,19 @@ _LOOKS: Final[dict[str, tuple[str, Priority, str]]] = {
 }
 _NOBODY: Final = ("No worker can be started", Priority.HIGH, "warning")
 _ASKING: Final = frozenset({"question.asked", "question.reminded"})
+# What a person can do about news of endpoints, for whoever has the command line at hand.
+_WHAT_TO_DO: Final = {
+    "endpoint.failing": (
+        "What it should hear is kept and tried again, less and less often.\n"
+        "tt endpoint test {endpoint}"
+    ),
+    "endpoint.disabled": (
+        "Nothing is sent to it any more. When it can hear again:\n"
+        "tt endpoint resume {endpoint}\n"
+        "tt endpoint recover {endpoint} --since 5d"
+    ),
+    "delivery.dead": "It is kept for a week. To send it again:\ntt replay {delivery}",
+}
 # Facts of an event's data that a person may like to read, in this order.
 _FACTS: Final = ("summary", "reason", "error", "answer", "text", "name", "worker")
 
@@ -78,14 +91,22 @@ class Writer:
         *,
         question: Question | None = None,
         mission: Mission | None = None,
+        about: str = "",
     ) -> Message:
-        """Word one event, with the records it is about where there are any."""
+        """Word one event, with the records it is about where there are any.
+
+        `about` is what people call the endpoint that news of endpoints and deliveries are about.
+        """
         if event.type in _ASKING and question is not None:
             return self._question(event, to, question, mission)
         prefix, priority, tag = _NOBODY if event.tells_no_starts else _look(event.type)
         name = _name_of(event, question, mission)
         title = prefix + name if event.mission_id is not None or not prefix else prefix
+        if about:
+            title = f"{title}: {line(about)}"
         body = _outcome(event, mission) if event.type.startswith("mission.") else _facts(event)
+        if event.type in _WHAT_TO_DO:
+            body = "\n\n".join(filter(None, (body, _what_to_do(event))))
         return Message(
             subject=_subject(event),
             title=clip(title.rstrip(": "), TITLE_BYTES),
@@ -224,6 +245,16 @@ def _outcome(event: Event, mission: Mission | None) -> str:
 def _facts(event: Event) -> str:
     found = (event.data.get(name) for name in _FACTS)
     return "\n".join(plain(fact) for fact in found if isinstance(fact, str) and fact.strip())
+
+
+def _what_to_do(event: Event) -> str:
+    """Say what happens by itself, and what a person can do."""
+    told_of, first = event.data.get("endpoint"), event.data.get("first_failure_at")
+    if event.type == "endpoint.failing" and isinstance(first, str):
+        off = event.data.get("disabled_at")
+        until = f", and it is switched off on {_clock(off)}" if isinstance(off, str) else ""
+        return f"Nothing got through since {_clock(first)}{until}.\ntt endpoint test {told_of}"
+    return _WHAT_TO_DO[event.type].format(endpoint=told_of, delivery=event.data.get("delivery"))
 
 
 def _name_of(event: Event, question: Question | None, mission: Mission | None) -> str:

@@ -13,6 +13,7 @@ from redis import Redis
 from standardwebhooks.webhooks import Webhook
 
 from conftest import Eventually
+from fakes.ntfy import NtfyServer
 from fakes.web import Asked, Recorder
 from halls import API_KEY, HallProcess
 from tinytown import ids, standard_webhooks
@@ -244,6 +245,11 @@ async def test_a_replay_goes_on_when_the_townhall_that_began_it_is_killed(
             async with first.client() as http:
                 wish = {"endpoint_id": endpoint}
                 begun = (await http.post("/v1/deliveries/replay", json=wish)).json()
+
+            async def half_done() -> bool:
+                return (await store.deliveries.read_replay(begun["id"])).done > 0
+
+            await eventually(half_done)
             first.stop(signal.SIGKILL)
         left = await store.deliveries.read_replay(begun["id"])
         assert left.dead == MANY
@@ -261,3 +267,20 @@ async def test_a_replay_goes_on_when_the_townhall_that_began_it_is_killed(
         with Redis.from_url(redis_url, decode_responses=True, protocol=2) as books:
             [due] = list(books.scan_iter("*:endpoint:*:due"))
             assert books.zcard(due) == MANY, "each once"
+
+
+async def test_a_phone_hears_of_a_program_that_wants_no_more(
+    hall: Townhall, http: httpx.AsyncClient, eventually: Eventually
+) -> None:
+    with Recorder(status=410) as program, NtfyServer() as ntfy:
+        await http.post("/v1/endpoints", json={"url": ntfy.endpoint("phone"), "name": "phone"})
+        asked = {"url": program.address, "kind": "webhook", "name": "board"}
+        made = (await http.post("/v1/endpoints", json=asked)).json()
+        await http.post("/v1/missions", json={"goal": "do it"})
+        await eventually(lambda: ntfy.on("phone"))
+        [told] = ntfy.on("phone")
+    assert told.title == "Endpoint switched off: board at 127.0.0.1"
+    assert "410" in told.message
+    assert f"tt endpoint resume {made['id']}" in told.message
+    shown = (await http.get(f"/v1/endpoints/{made['id']}")).json()
+    assert (shown["state"], "410" in shown["disabled_reason"]) == ("disabled", True)

@@ -199,3 +199,26 @@ def test_neither_message_nor_recipient_shows_an_address() -> None:
 
     assert "secret-topic" not in shown
     assert "/a/" not in shown
+
+
+def test_a_warning_about_an_endpoint_says_which_why_and_what_to_do() -> None:
+    told_of = ids.new("endpoint")
+    facts = {"endpoint": told_of, "reason": "no connection in time"}
+    failing = WRITER.word(event("endpoint.failing", data=facts), TO, about="board at hooks.example")
+    assert failing.title == "Endpoint failing: board at hooks.example"
+    assert failing.body.startswith("no connection in time")
+    assert f"tt endpoint test {told_of}" in failing.body
+    dates = {
+        "first_failure_at": "2026-11-20T08:00:00.000Z",
+        "disabled_at": "2026-11-25T08:00:00.000Z",
+    }
+    half_way = WRITER.word(event("endpoint.failing", data={**facts, **dates}), TO, about="board")
+    assert "since 20 Nov 08:00 UTC" in half_way.body
+    assert "switched off on 25 Nov 08:00 UTC" in half_way.body
+    off = WRITER.word(event("endpoint.disabled", data=facts), TO, about="board")
+    assert (off.title, off.priority) == ("Endpoint switched off: board", Priority.HIGH)
+    assert f"tt endpoint resume {told_of}" in off.body
+    dead = {**facts, "delivery": "dlv_1-0_x", "event_type": "mission.completed"}
+    given_up = WRITER.word(event("delivery.dead", data=dead), TO, about="board")
+    assert given_up.title == "Delivery given up: board"
+    assert "tt replay dlv_1-0_x" in given_up.body
