@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
+import anyio
 import msgspec
 
 from tinytown.errors import NotFound
@@ -56,19 +57,24 @@ class Directory:
     def __init__(self, store: Store) -> None:
         """Keep one town's endpoints."""
         self._store = store
-        self._version = ""
+        self._version = self._asked = -1
         self._records: dict[str, EndpointRecord] = {}
+        self._reading = anyio.Lock()
 
-    async def find(self, endpoint_id: str, version: str) -> EndpointRecord | None:
+    async def find(self, endpoint_id: str, version: int) -> EndpointRecord | None:
         """Find an endpoint, or the callback of a mission; None when it was removed.
 
-        Waits as long as Redis is away.
+        `version` is the least that will do. Waits as long as Redis is away.
         """
-        if version != self._version or not version:
-            self._version, records = await self._store.patience.keep_trying(
-                "deliver", self._store.endpoints.all
-            )
-            self._records = {record.id: record for record in records}
+        async with self._reading:
+            # Versions only grow, unless all of Redis was lost (FLUSHALL).
+            if version > self._version or version < self._asked:
+                told, records = await self._store.patience.keep_trying(
+                    "deliver", self._store.endpoints.all
+                )
+                self._version = int(told)
+                self._records = {record.id: record for record in records}
+            self._asked = version
         if (record := self._records.get(endpoint_id)) is not None:
             return record
         return await found(self._store, lambda: self._store.endpoints.read(endpoint_id))

@@ -108,7 +108,7 @@ class Deliverer:
             return self._rules.look_seconds
         return min(self._rules.look_seconds, max(0.0, (due.next_due_ms - due.now_ms) / 1000))
 
-    async def _attempt(self, delivery: DueDelivery, version: str) -> None:
+    async def _attempt(self, delivery: DueDelivery, version: int) -> None:
         """Make one attempt in shelter: told to stop, it may still end in its own words."""
         with anyio.CancelScope(shield=True) as shelter:
             self._shelters.add(shelter)
@@ -121,7 +121,7 @@ class Deliverer:
                 self._under_way -= 1
                 self.ring()
 
-    async def _try(self, delivery: DueDelivery, version: str) -> None:
+    async def _try(self, delivery: DueDelivery, version: int) -> None:
         at = clock.written(clock.now())
         began = time.monotonic()
         try:
@@ -169,7 +169,7 @@ class Deliverer:
         }
         _log.info("delivery.attempt", extra={"facts": facts})
 
-    async def _carry(self, delivery: DueDelivery, version: str) -> Verdict | None:
+    async def _carry(self, delivery: DueDelivery, version: int) -> Verdict | None:
         began = time.monotonic()
         record = await self._directory.find(delivery.endpoint_id, version)
         if time.monotonic() - began > self._rules.lease_seconds / 2:

@@ -27,7 +27,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: list[DueDelivery]
     next_due_ms: int
     now_ms: int
-    version: str = ""
+    version: int = 0
     """That of the set of endpoints, where something was leased."""
 
 
@@ -66,7 +66,7 @@ class Deliveries:
             deliveries=[records.due(self._keys.town, row) for row in rows],
             next_due_ms=next_due,
             now_ms=now,
-            version=version,
+            version=int(version or 0),
         )
 
     async def record(
