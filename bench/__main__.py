@@ -18,6 +18,7 @@ from bench.ground import Row
 from bench.growth import growth
 from bench.latency import latency_rows
 from bench.lifecycle import lifecycle
+from bench.webhooks import webhooks
 
 PARTS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
     "lifecycle": lifecycle,
@@ -25,6 +26,7 @@ PARTS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
     "latency": latency_rows,
     "footprint": footprint,
     "growth": growth,
+    "webhooks": webhooks,
 }
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 

@@ -53,9 +53,11 @@ async def test_a_letter_arrives_whole_and_signed_so_that_others_can_verify_it() 
     assert Webhook(SECRET).verify(asked.body.decode(), asked.headers)
     assert {name for name in asked.headers if name != "webhook-signature"} == {
         *("host", "content-length", "content-type", "user-agent", "x-team"),
+        *("accept", "accept-encoding"),
         *("webhook-id", "webhook-timestamp"),
     }
     assert asked.headers["user-agent"].startswith("tinytown/")
+    assert asked.headers["accept-encoding"] == "identity"
 
 
 async def test_every_attempt_has_a_fresh_time_and_all_signatures_and_the_same_id() -> None:

@@ -131,9 +131,7 @@ class WebhookSender:
             heard = await wire.post(letter.url, letter.body, headers, deadline=deadline)
             if not (heard.stale and left):
                 break
-        reply = _judge(heard)
-        spent = round(time.monotonic() - started, 4)
-        return msgspec.structs.replace(reply, duration_seconds=spent)
+        return _judge(heard, round(time.monotonic() - started, 4))
 
     async def close(self) -> None:
         """Hang up; letters on their way end as `reset`."""
@@ -144,7 +142,7 @@ class WebhookSender:
     def _headers(self, letter: Letter) -> dict[str, str]:
         """Sign with the time of this attempt; nothing of the endpoint's can stand in for it."""
         now = int(clock.unix_seconds())
-        headers = {"user-agent": _AGENT, **letter.headers}
+        headers = {**_OURS, **letter.headers}
         headers["webhook-id"] = letter.id
         headers["webhook-timestamp"] = str(now)
         headers["webhook-signature"] = standard_webhooks.sign(
@@ -175,7 +173,13 @@ async def _open_wire(egress: Egress, rules: SenderRules, lookup: Callable[..., A
     return opened
 
 
-_AGENT: Final = f"tinytown/{__version__}"
+_OURS: Final = {
+    "accept": "*/*",
+    "accept-encoding": "identity",  # nothing is decompressed here
+    "content-type": "application/octet-stream",
+    "user-agent": f"tinytown/{__version__}",
+}
+"""Named here, or aiohttp would add its own."""
 _REASONS: Final = {
     "dns": "the host name is not known",
     "blocked_address": BLOCKED,
@@ -191,16 +195,20 @@ _REASONS: Final = {
 }
 
 
-def _judge(heard: Heard) -> Reply:
+def _judge(heard: Heard, seconds: float) -> Reply:
     """Read the only parts of a reply that count."""
     status = heard.status
     if status is None or not 200 <= status < 600:
         code = "protocol" if status is not None else heard.code
-        return Reply(code=code, status=status, reason=_REASONS[code])
+        return Reply(code=code, status=status, reason=_REASONS[code], duration_seconds=seconds)
+    if status < 300 and not heard.delivery:
+        return Reply(code="ok", status=status, duration_seconds=seconds)
     wishes = {wish.strip().lower() for wish in heard.delivery.split(",")}
     disable, abort = "disable" in wishes, "abort-message" in wishes
     if status < 300:
-        return Reply(code="ok", status=status, disable=disable, abort=abort)
+        return Reply(
+            code="ok", status=status, disable=disable, abort=abort, duration_seconds=seconds
+        )
     moved = status < 400
     return Reply(
         code=f"http_{status}" if status in _OWN_CLASS else f"http_{status // 100}xx",
@@ -210,6 +218,7 @@ def _judge(heard: Heard) -> Reply:
         disable=disable or status == 410,
         abort=abort,
         throttled=status in _THROTTLED,
+        duration_seconds=seconds,
     )
 
 

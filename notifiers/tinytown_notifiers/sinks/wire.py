@@ -101,7 +101,6 @@ class Wire:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,  # a proxy looks names up itself: it would dial what we must not
-            skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
             read_bufsize=rules.reply_bytes,
             max_line_size=rules.header_bytes,
             max_field_size=rules.header_bytes,
