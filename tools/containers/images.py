@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from tools.containers.engine import BASE
@@ -14,17 +15,20 @@ BUDGETS: Final = {"townhall": (BASE, 100 * MB), "worker": ("tinytown-ground", 15
 
 
 def build() -> None:
-    """Build what compose needs, and what the worker stands on."""
+    """Build what compose needs, and what the worker stands on; two at a time."""
     classic = {} if works("docker", "buildx", "version") else {"DOCKER_BUILDKIT": "0"}
-    for name, file, target in (
-        ("tinytown-townhall", "townhall", ""),
-        ("tinytown-ground", "worker", "ground"),
-        ("tinytown-worker", "worker", "worker"),
-    ):
+
+    def make(name: str, file: str, target: str) -> None:
         stage = ["--target", target] if target else []
         source = ["--file", f"docker/{file}.Dockerfile", *stage]
         run("docker", "build", "--quiet", "--tag", name, *source, ".", env=classic)
         say(f"{name} is built")
+
+    with ThreadPoolExecutor() as pool:
+        townhall = pool.submit(make, "tinytown-townhall", "townhall", "")
+        make("tinytown-ground", "worker", "ground")
+        make("tinytown-worker", "worker", "worker")
+        townhall.result()
 
 
 def weigh() -> None:
