@@ -32,7 +32,7 @@ async def test_the_life_of_an_endpoint(tt: Laptop) -> None:
 async def test_a_test_push_that_fails_is_a_failure(tt: Laptop) -> None:
     name = (await tt("endpoint", "add", "ntfy://127.0.0.1:9/nobody")).out.strip()
     said = await tt("endpoint", "test", name, code=1)
-    assert said.err.startswith("tt: the test push failed: ")
+    assert said.err.startswith("tt: the test message failed: ")
 
 
 async def test_an_address_nobody_can_send_to_is_wrong_use(tt: Laptop) -> None:

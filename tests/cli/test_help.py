@@ -41,7 +41,8 @@ def test_the_tree_has_every_command_of_the_contract() -> None:
         | mission cancel | mission pause | mission resume | mission retry | mission log
         | mission result | mission message | questions | answer | endpoint add | endpoint list
         | endpoint test | endpoint show | endpoint pause | endpoint resume | endpoint remove
-        | endpoint deliveries | deliveries | replay | events | workers | workers drain | scaling
+        | endpoint deliveries | endpoint change | endpoint rotate | endpoint recover
+        | endpoint listen | deliveries | replay | replays | events | workers | workers drain | scaling
         | keys list | keys create | keys revoke | doctor | status | up | demo | completion
         | agent | notifier | ask"""
     names = {"tt " + " ".join(name.split()) for name in promised.split("|")}
@@ -72,7 +73,7 @@ def test_every_example_is_a_command_that_exists() -> None:
 
 READS = (
     "mission list", "mission show", "mission log", "mission result", "questions", "endpoint list",
-    "endpoint show", "endpoint deliveries", "deliveries", "events", "workers", "scaling",
+    "endpoint show", "endpoint deliveries", "deliveries", "replays", "events", "workers", "scaling",
     "keys list", "doctor", "status",
 )  # fmt: skip
 

@@ -125,13 +125,15 @@ class TownClient:
         """
         return await self._send("POST", path, body=body, repeatable=repeatable)
 
-    async def patch(self, path: str, body: object) -> Reply:
-        """Change something."""
-        return await self._send("PATCH", path, body=body, repeatable=True)
+    async def patch(self, path: str, body: object, *, if_match: str | None = None) -> Reply:
+        """Change something; with the ETag it was read under, only that state of it."""
+        # A change that was made and not heard of has another ETag by now.
+        repeatable = if_match is None
+        return await self._send("PATCH", path, body=body, if_match=if_match, repeatable=repeatable)
 
-    async def delete(self, path: str) -> Reply:
-        """Remove something."""
-        return await self._send("DELETE", path, repeatable=False)
+    async def delete(self, path: str, *, if_match: str | None = None) -> Reply:
+        """Remove something; with the ETag it was read under, only that state of it."""
+        return await self._send("DELETE", path, if_match=if_match, repeatable=False)
 
     async def pages(self, path: str, query: Query, *, limit: int) -> list[msgspec.Raw]:
         """Read a list from its beginning until `limit` items are there or it ends."""
@@ -153,11 +155,12 @@ class TownClient:
         *,
         query: Query | None = None,
         body: object = None,
+        if_match: str | None = None,
         repeatable: bool,
     ) -> Reply:
         import httpx
 
-        headers: dict[str, str] = {}
+        headers: dict[str, str] = {} if if_match is None else {"If-Match": if_match}
         content: bytes | None = None
         if method == "POST":
             headers["Idempotency-Key"] = secrets.token_hex(16)

@@ -20,6 +20,7 @@ _EXIT_OF_STATUS: Final[Mapping[int, int]] = {
     404: NOT_FOUND,
     409: CONFLICT,
     410: CONFLICT,
+    412: CONFLICT,
     413: USAGE,
     422: CONFLICT,
     503: UNREACHABLE,

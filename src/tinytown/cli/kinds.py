@@ -42,6 +42,7 @@ class Moment(click.ParamType[str]):
     """An RFC 3339 time with its zone, or a duration from now."""
 
     name = "moment"
+    _towards = 1
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Read a moment as RFC 3339; fails for anything else."""
@@ -49,7 +50,7 @@ class Moment(click.ParamType[str]):
         match = _DURATION.fullmatch(text.lower())
         if match is not None:
             later = timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
-            return clock.written(clock.now() + later)
+            return clock.written(clock.now() + self._towards * later)
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
@@ -57,6 +58,30 @@ class Moment(click.ParamType[str]):
         if moment.tzinfo is None:
             self.fail("the time needs a zone, such as 2026-11-22T21:00:00Z", param, ctx)
         return text
+
+
+class Past(Moment):
+    """An RFC 3339 time with its zone, or how long ago."""
+
+    name = "time"
+    _towards = -1
+
+
+class Header(click.ParamType[tuple[str, str]]):
+    """`Name: value`, as in HTTP."""
+
+    name = "header"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Take a header apart; the value may be anything but a line of its own."""
+        if isinstance(value, tuple):
+            return value
+        name, colon, content = str(value).partition(":")
+        if not name.strip() or not colon:
+            self.fail("expected a header such as 'X-Team: blue'", param, ctx)
+        return name.strip(), content.strip()
 
 
 class Label(click.ParamType[str]):

@@ -22,8 +22,8 @@ from tinytown.cli.desk import (
     print_list,
     town_command,
 )
-from tinytown.cli.endpoints import events_option
 from tinytown.cli.text import ago, lasting, plain
+from tinytown.cli.wishes import events_option
 from tinytown.models.event import Event
 from tinytown.models.scaling import Signal
 from tinytown.models.worker import Worker

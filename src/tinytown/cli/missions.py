@@ -20,7 +20,14 @@ from tinytown.cli.desk import (
     town_command,
 )
 from tinytown.cli.text import ago, plain, until
-from tinytown.models.mission import PRIORITIES, Mission, MissionState, StartMission
+from tinytown.models.mission import (
+    PRIORITIES,
+    Callback,
+    Mission,
+    MissionState,
+    StartedMission,
+    StartMission,
+)
 from tinytown.models.task import AGENTS
 
 _MARKS: Final = {"completed": "✓", "failed": "✗", "dead": "✗", "canceled": "-", "running": "●"}
@@ -62,6 +69,15 @@ def mission() -> None:
 )
 @click.option("--not-before", type=kinds.Moment(), help="Start then, or after a while (2h).")
 @click.option("--time-limit", type=kinds.Duration(), help="Longest one attempt may run (2h).")
+@click.option(
+    "--callback", metavar="URL", help="Tell this program how it goes, by signed webhooks."
+)
+@click.option("--callback-secret", help="whsec_… or whsk_… of your own, for those webhooks.")
+@click.option(
+    "--callback-events",
+    metavar="TYPES",
+    help="Which events, separated by commas; else a question, or its end.",
+)
 @click.option("--watch", is_flag=True, help="Stay and watch it.")
 @json_option
 @town_command
@@ -75,6 +91,8 @@ async def start(
     labels: tuple[str, ...],
     not_before: str | None,
     time_limit: float | None,
+    callback: str | None,
+    callback_events: str | None,
     watch: bool,
     as_json: bool,
     **plainly: Any,
@@ -87,16 +105,20 @@ async def start(
         labels=dict(label.split("=", 1) for label in labels),
         not_before=not_before,
         time_limit_seconds=time_limit,
+        callback_url=callback,
+        callback_events=tuple(callback_events.split(",")) if callback_events else None,
         **plainly,
     )
     reply = await town.post("/v1/missions", spec)
-    started = reply.read(Mission)
+    started = reply.read(StartedMission)
     if as_json:
         print_json(reply.body)
     elif watch:
         render.note(started.id)
     else:
         render.say(started.id)
+    if started.callback and not as_json:
+        _tell_callback(started.callback)
     if watch:
         from tinytown.cli.watch import watch_mission
 
@@ -176,6 +198,15 @@ async def message(town: TownClient, mission_id: str, text: str, *, as_json: bool
         print_json(reply.body)
     else:
         render.say("the agents will read it")
+
+
+def _tell_callback(callback: Callback) -> None:
+    """Show once what verifies the webhooks of a mission's callback."""
+    if callback.secret:
+        render.note(f"the secret of its callback, shown only now: {callback.secret}")
+    elif callback.public_key:
+        render.note(f"the public key of its callback: {callback.public_key}")
+    render.note(f"what was sent there: tt endpoint deliveries {callback.endpoint_id}")
 
 
 def describe(found: Mission) -> None:

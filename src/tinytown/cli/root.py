@@ -52,16 +52,21 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
         "Say how many workers the town wants, and why.",
     ),
     "endpoint": (
-        "tinytown.cli.endpoints:endpoint",
+        "tinytown.cli.listening:endpoint",
         "The town",
-        "Say which phones hear of missions and questions.",
+        "Say which phones and programs hear of missions and questions.",
     ),
     "deliveries": (
-        "tinytown.cli.endpoints:deliveries",
+        "tinytown.cli.deliveries:deliveries",
         "The town",
         "List deliveries of all endpoints, newest first.",
     ),
-    "replay": ("tinytown.cli.endpoints:replay", "The town", "Send a dead delivery again."),
+    "replay": ("tinytown.cli.deliveries:replay", "The town", "Send a delivery again."),
+    "replays": (
+        "tinytown.cli.deliveries:replays",
+        "The town",
+        "List the latest replays and how far each is, newest first.",
+    ),
     "keys": ("tinytown.cli.keys:keys", "The town", "Make, list and revoke the town's keys."),
     "agent": ("tinytown.cli.processes:agent", "Processes", "Run one worker (as tt-worker)."),
     "notifier": (
