@@ -12,7 +12,7 @@ from tinytown_notifiers.sinks.webhook import Letter, SenderRules, WebhookSender
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LOOPBACK = Egress(parse_allow("127.0.0.0/8 ::1"))
-QUICK = SenderRules(total_seconds=0.6, connect_seconds=0.4)
+QUICK = SenderRules(total_seconds=1.0, connect_seconds=0.7)
 
 
 def letter(url: str, **changes: Any) -> Letter:

@@ -49,7 +49,7 @@ class Visit:
     def drip(self, raw: bytes) -> None:
         """Send a byte now and then, until the caller or the test has enough."""
         for byte in raw:
-            if self.stranger.closing.wait(0.02):
+            if self.stranger.closing.wait(0.05):
                 return
             self.connection.sendall(bytes([byte]))
 

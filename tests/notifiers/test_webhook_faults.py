@@ -10,6 +10,8 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fakes.letters import LOOPBACK, QUICK, SECRET, letter, sender
 from fakes.stranger import OK, Behaviour, Stranger, Visit, polite
@@ -248,6 +250,43 @@ async def test_black_holes_do_not_hold_up_a_healthy_receiver() -> None:
                 assert (await out.send(letter(healthy.url))).code == "ok"
             group.cancel_scope.cancel()
         assert len(healthy.requests) == 10
+
+
+HEADS = (
+    b"",
+    b"HTTP/1.1 ",
+    b"HTTP/0.9 200",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 503 Busy\r\nRetry-After: ",
+)
+NOISE = st.builds(
+    lambda *parts: b"".join(parts),
+    st.sampled_from(HEADS),
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\r\n\r\n"]),
+)
+
+
+@given(replies=st.lists(NOISE, min_size=1, max_size=20))
+@settings(max_examples=30)
+async def test_whatever_bytes_come_back_each_letter_has_an_end_with_a_name(
+    replies: list[bytes],
+) -> None:
+    known = {"ok", "protocol", "reset", "http_3xx", "http_4xx", "http_5xx", "http_410", "http_429"}
+    with Stranger() as stranger:
+        async with sender() as out:
+            for raw in replies:
+
+                def says(visit: Visit, raw: bytes = raw) -> None:
+                    visit.take()
+                    visit.say(raw)
+
+                stranger.behaviour = says
+                reply = await out.send(letter(stranger.url))
+                assert reply.code in known, raw
+                assert reply.code == "ok" or reply.reason
 
 
 @pytest.mark.parametrize("behaviour", [never_answers, polite, drips_headers])

@@ -17,6 +17,12 @@ from fakes.stranger import OK, Stranger, Visit
 from tinytown_notifiers.sinks.webhook import Reply, SenderRules
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Run on both loops: a townhall uses uvloop where it can, and it connects in its own way."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     """Make an authority that this machine trusts."""
