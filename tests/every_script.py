@@ -15,6 +15,7 @@ from tinytown.models.scaling import Start
 from tinytown.models.source import HookMove, HookOutcome, SourceRecord
 from tinytown.store import Store
 from tinytown.store.access import Reply, StoredKey
+from tinytown.store.hooks import Settled
 from tinytown.store.workers import Card
 from towns import SILENCE_MS, ask, hand, settle, start
 
@@ -24,7 +25,7 @@ READERS = {"read_demand", "read_missions"}
 """Scripts that write nothing: they must answer where writing is refused."""
 
 
-async def every_script(store: Store) -> dict[str, Call]:
+async def every_script(store: Store) -> dict[str, Call]:  # noqa: PLR0915 - one scene for all
     """Set the scene; gives one call per script, in an order in which all of them succeed."""
     paused, canceled = await start(store), await start(store)
     await store.missions.pause(paused.id)
@@ -108,7 +109,8 @@ async def every_script(store: Store) -> dict[str, Call]:
 
     opened, dying = await take("first"), await take("second")
     outcome = HookOutcome(action="attach", mission_id=working.mission_id)
-    await store.hooks.settle(("1-1", dying), HookMove.GIVE_UP, outcome)
+    given_up = Settled(entry=("1-1", dying), move=HookMove.GIVE_UP, outcome=outcome)
+    await store.hooks.settle([given_up])
     return {
         "put_source": lambda: store.sources.put(
             msgspec.structs.replace(source, id=ids.new("source"))
@@ -116,13 +118,17 @@ async def every_script(store: Store) -> dict[str, Call]:
         "drop_source": lambda: store.sources.drop(spare.id),
         "take_hook": lambda: take(ids.new("hook")),
         "reject_hook": reject,
-        "open_hook": lambda: store.hooks.open(("1-1", opened)),
-        "settle_hook": lambda: store.hooks.settle(
-            ("1-1", opened),
-            HookMove.ROUTE,
-            outcome,
-            mission_id=working.mission_id,
-            line=b'{"kind": "notice", "text": "hi"}',
+        "open_hooks": lambda: store.hooks.open([("1-1", opened)]),
+        "settle_hooks": lambda: store.hooks.settle(
+            [
+                Settled(
+                    entry=("1-1", opened),
+                    move=HookMove.ROUTE,
+                    outcome=outcome,
+                    mission_id=working.mission_id,
+                    line=b'{"kind": "notice", "text": "hi"}',
+                )
+            ]
         ),
         "replay_hook": lambda: store.hooks.replay(dying),
         "write_audit": lambda: store.audit.write(

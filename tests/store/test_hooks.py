@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import msgspec
 import pytest
@@ -12,6 +14,7 @@ from tinytown.errors import HookNotFound, IllegalMove, SourceNotFound, Stale, To
 from tinytown.models.mission import StartMission
 from tinytown.models.source import HookMove, HookOutcome, HookState, SourceRecord
 from tinytown.store import Limits, Store
+from tinytown.store.hooks import Settled
 from tinytown.store.missions import ThreadIsOpen
 from tinytown.town.missions import plan
 from towns import TurnedClock, hand, open_town, settle, start, told
@@ -50,6 +53,15 @@ async def take(
     )
     assert taken is not None
     return taken
+
+
+async def done(
+    store: Store, entry: tuple[str, str], move: HookMove = HookMove.IGNORE, **more: Any
+) -> bool:
+    """Settle one hook; tells whether it had not been before."""
+    outcome = more.pop("outcome", HookOutcome())
+    settled = Settled(entry=entry, move=move, outcome=outcome, **more)
+    return await store.hooks.settle([settled]) == 1
 
 
 async def entries(store: Store) -> list[tuple[str, str]]:
@@ -183,7 +195,7 @@ async def test_a_full_queue_refuses_and_remembers_nothing_of_it(
         assert caught.value.extra["retry_after_seconds"] > 0
         assert (await take(store, source.id, "d0"))[1], "what is there already is still known"
         for entry in await entries(store):
-            await store.hooks.settle(entry, HookMove.IGNORE, HookOutcome())
+            await done(store, entry)
         assert not (await take(store, source.id, "d3"))[1], "the same delivery may come again"
 
 
@@ -221,15 +233,15 @@ async def test_a_hook_is_opened_settled_once_and_listed(store: Store) -> None:
     hook, _ = await take(store, source.id, payload=b'{"a":1}')
     [entry] = await entries(store)
     assert entry[1] == hook
-    waiting = await store.hooks.open(entry)
+    [(_, waiting)] = await store.hooks.open([entry])
     assert waiting is not None
     assert (waiting.payload, waiting.headers) == ({"a": 1}, {"x-event": "b"})
     assert waiting.source == source
     assert waiting.hook.tries == 1
     outcome = HookOutcome(action="ignore", reason="no rule fits")
-    assert await store.hooks.settle(entry, HookMove.IGNORE, outcome)
-    assert not await store.hooks.settle(entry, HookMove.ROUTE, HookOutcome())
-    assert await store.hooks.open(entry) is None
+    assert await done(store, entry, outcome=outcome)
+    assert not await done(store, entry, HookMove.ROUTE)
+    assert await store.hooks.open([entry]) == []
     [shown], more = await store.hooks.of_source(source.id, cursor=None, limit=10)
     assert (shown.state, shown.outcome, more) == (HookState.IGNORED, outcome, None)
     assert await store.hooks.waiting() == 0
@@ -241,7 +253,7 @@ async def test_a_large_payload_is_let_go_once_it_is_settled(redis_url: str) -> N
         hook, _ = await take(store, source.id, payload=b'"more than ten"')
         [entry] = await entries(store)
         assert (await store.hooks.read(hook)).payload == "more than ten"
-        await store.hooks.settle(entry, HookMove.IGNORE, HookOutcome())
+        await done(store, entry)
         kept = await store.hooks.read(hook)
         assert (kept.payload, kept.hook.payload_kept) == (None, False)
         with pytest.raises(IllegalMove, match="too large"):
@@ -249,12 +261,16 @@ async def test_a_large_payload_is_let_go_once_it_is_settled(redis_url: str) -> N
 
 
 async def test_the_latest_are_kept_and_those_that_wait_never_go(redis_url: str) -> None:
-    async with open_town(redis_url, limits=Limits(source_hooks=3)) as store:
+    clock = TurnedClock()
+    async with open_town(redis_url, clock=clock, limits=Limits(source_hooks=3)) as store:
         source = await added(store)
-        taken = [(await take(store, source.id))[0] for _ in range(8)]
+        taken = []
+        for _ in range(8):
+            clock.turn(seconds=1)
+            taken.append((await take(store, source.id))[0])
         waits, *rest = await entries(store)
         for entry in rest:
-            await store.hooks.settle(entry, HookMove.IGNORE, HookOutcome())
+            await done(store, entry)
         shown, _ = await store.hooks.of_source(source.id, cursor=None, limit=100)
         assert [each.id for each in shown] == [*reversed(taken[-3:]), waits[1]]
         with pytest.raises(HookNotFound):
@@ -278,8 +294,8 @@ async def test_the_dead_are_bounded_and_can_be_tried_again(redis_url: str) -> No
         source = await added(store)
         taken = [(await take(store, source.id))[0] for _ in range(3)]
         for entry in await entries(store):
-            await store.hooks.open(entry)
-            await store.hooks.settle(entry, HookMove.GIVE_UP, HookOutcome(reason="broken"))
+            await store.hooks.open([entry])
+            await done(store, entry, HookMove.GIVE_UP)
         dead, _ = await store.hooks.dead(cursor=None, limit=10)
         assert {each.id for each in dead} <= set(taken)
         assert len(dead) == 2
@@ -325,16 +341,16 @@ async def test_a_removed_source_takes_its_hooks_with_it_but_not_those_that_wait(
     source = await added(store)
     settled, _ = await take(store, source.id)
     [entry] = await entries(store)
-    await store.hooks.settle(entry, HookMove.IGNORE, HookOutcome())
+    await done(store, entry)
     waits, _ = await take(store, source.id)
     await store.sources.drop(source.id)
     with pytest.raises(HookNotFound):
         await store.hooks.read(settled)
     [entry] = await entries(store)
-    found = await store.hooks.open(entry)
+    [(_, found)] = await store.hooks.open([entry])
     assert found is not None
     assert (found.hook.id, found.source) == (waits, None)
-    await store.hooks.settle(entry, HookMove.IGNORE, HookOutcome(reason="its source is gone"))
+    await done(store, entry)
 
 
 async def test_a_line_is_added_to_a_missions_log_with_the_settlement_once(
@@ -347,10 +363,10 @@ async def test_a_line_is_added_to_a_missions_log_with_the_settlement_once(
     await take(store, source.id)
     [entry] = await entries(store)
     for _ in range(2):
-        await store.hooks.settle(
+        await done(
+            store,
             entry,
             HookMove.ROUTE,
-            HookOutcome(action="attach"),
             mission_id=mission.id,
             line=b'{"kind":"notice","text":"green"}',
         )

@@ -42,6 +42,16 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceRecord | None
 
 
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a hook, and what the log of a mission says about it."""
+
+    entry: Entry
+    move: HookMove
+    outcome: HookOutcome
+    mission_id: str = ""
+    line: bytes = b""
+
+
 class Hooks:
     """Reads and moves hooks."""
 
@@ -136,38 +146,22 @@ class Hooks:
             return []
         return [(id_, records.pairs(fields).get("hook", "")) for id_, fields in reply[1] if fields]
 
-    async def open(self, entry: Entry) -> Waiting | None:
-        """Begin with a hook; None when there is nothing to do any more."""
-        stream_id, hook_id = entry
-        reply = await self._scripts.run("open_hook", hook=hook_id, entry=stream_id)
-        if reply[0] != DONE:
-            return None
-        fields = records.pairs(reply[1])
-        source = msgspec.json.decode(reply[2], type=SourceRecord) if reply[2] else None
-        return _waiting(hook_id, fields, source)
+    async def open(self, entries: Sequence[Entry]) -> list[tuple[Entry, Waiting | None]]:
+        """Begin with hooks; those that wait no more are left out, damaged ones are None."""
+        flat = [part for entry in entries for part in entry]
+        reply = await self._scripts.run("open_hooks", entries=flat)
+        places = {hook_id: (stream_id, hook_id) for stream_id, hook_id in entries}
+        return [
+            (places[hook_id], _readable(hook_id, records.pairs(fields), source))
+            for hook_id, fields, source in reply
+        ]
 
-    async def settle(
-        self,
-        entry: Entry,
-        move: HookMove,
-        outcome: HookOutcome,
-        *,
-        mission_id: str = "",
-        line: bytes = b"",
-    ) -> bool:
-        """Write down what became of a hook, with a line in a mission's log; False if it was."""
-        stream_id, hook_id = entry
+    async def settle(self, settled: Sequence[Settled]) -> int:
+        """Write down what became of hooks; says how many it had not been written of before."""
         reply = await self._scripts.run(
-            "settle_hook",
-            hook=hook_id,
-            entry=stream_id,
-            move=move,
-            state=_STATE_OF[move],
-            outcome=msgspec.json.encode(outcome),
-            mission=mission_id,
-            line=line,
+            "settle_hooks", settled=msgspec.json.encode([_line_of(each) for each in settled])
         )
-        return bool(reply[0] == DONE)
+        return int(reply[1])
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -236,6 +230,27 @@ class Hooks:
 _SHOWN: Final = (
     "source", "kind", "state", "received_at", "sent_at", "settled_at", "tries", "size", "outcome",
 )  # fmt: skip
+
+
+def _line_of(settled: Settled) -> dict[str, str]:
+    stream_id, hook_id = settled.entry
+    return {
+        "entry": stream_id,
+        "hook": hook_id,
+        "move": settled.move,
+        "state": _STATE_OF[settled.move],
+        "outcome": msgspec.json.encode(settled.outcome).decode(),
+        "mission": settled.mission_id,
+        "line": settled.line.decode(),
+    }
+
+
+def _readable(hook_id: str, fields: dict[str, str], source: str) -> Waiting | None:
+    try:
+        record = msgspec.json.decode(source, type=SourceRecord) if source else None
+        return _waiting(hook_id, fields, record)
+    except (KeyError, ValueError):  # msgspec's errors are ValueErrors
+        return None
 
 
 def _waiting(hook_id: str, fields: dict[str, str], source: SourceRecord | None) -> Waiting:

@@ -18,7 +18,7 @@ import msgspec
 from tinytown.errors import StoreUnavailable, TownError
 from tinytown.models.source import HookMove, HookOutcome
 from tinytown.store import Store
-from tinytown.store.hooks import Entry, Waiting
+from tinytown.store.hooks import Entry, Settled, Waiting
 from tinytown.town.acts import Acts, Done
 from tinytown.town.deciding import decide, facts_of
 from tinytown.town.rules import Unfit
@@ -33,6 +33,10 @@ ORPHAN_SECONDS: Final = 5.0
 long one that failed waits for its next try."""
 ORPHANS_EVERY_SECONDS: Final = 60.0
 BATCH: Final = 100
+LINE_SECONDS: Final = 1.0
+"""At most one line about failures in so many seconds: a fault may meet every hook there is."""
+TOGETHER: Final = 16
+"""Hooks that are opened and settled together: two scripts for so many, and still at once."""
 TRIES: Final = 5
 """A hook that fails so often, or ends its townhall so often, is poison: it is put aside."""
 
@@ -48,6 +52,8 @@ class HookRouter:
         self._acts = acts
         self._orphan_seconds = orphan_seconds
         self._look_at = [0.0]
+        self._said_at = float("-inf")
+        self._unsaid = 0
 
     async def run(self) -> None:
         """Route until cancelled; an outage of Redis delays hooks but loses none."""
@@ -75,52 +81,59 @@ class HookRouter:
         # A full batch hides those behind it.
         again = 0.0 if len(orphans) == BATCH else time.monotonic() + ORPHANS_EVERY_SECONDS
         self._look_at = sorted([*later, again])
-        await self._route_all(orphans)
+        # One by one: what ended our predecessor must not count against its neighbours.
+        await self._route_all(orphans, together=1)
 
     async def _orphans(self) -> list[Entry]:
         return await self._store.hooks.reclaim(
             CONSUMER, idle_ms=int(self._orphan_seconds * 1000), limit=BATCH
         )
 
-    async def _route_all(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
+    async def _route_all(self, entries: Sequence[Entry], *, together: int = TOGETHER) -> None:
+        for start in range(0, len(entries), together):
             try:
-                await self._route(entry)
+                await self._route(entries[start : start + together])
             except Exception:  # noqa: BLE001 - a fault of ours must not stop the rest
-                # Left pending: it is looked at again when it is an orphan, TRIES times in all.
-                _log.exception("hooks.not_routed", extra={"facts": {"hook_id": entry[1]}})
-                ripe = time.monotonic() + self._orphan_seconds + 0.1
-                self._look_at = sorted([*self._look_at, ripe])
+                self._failed(entries[start][1])
 
-    async def _route(self, entry: Entry) -> None:
-        """Route one hook. Each step may be repeated by itself, and by whoever comes after us."""
+    async def _route(self, entries: Sequence[Entry]) -> None:
+        """Route a few hooks. Each step may be repeated, by us or by whoever comes after us."""
         patience = self._store.patience
-        waiting = await patience.keep_trying("hooks", partial(self._store.hooks.open, entry))
-        if waiting is None:
-            return
-        done = await patience.keep_trying("hooks", partial(self._carried_out, waiting))
-        line = _log_line(done.line) if done.line else b""
-        settle = partial(
-            self._store.hooks.settle,
-            entry,
-            done.move,
-            done.outcome,
-            mission_id=done.told_in,
-            line=line,
-        )
-        await patience.keep_trying("hooks", settle)
-        facts = {
-            "hook_id": waiting.hook.id,
-            "source_id": waiting.hook.source_id,
-            "kind": waiting.hook.kind,
-            "move": done.move.value,
-            "action": done.outcome.action,
-            "mission_id": done.outcome.mission_id,
-        }
-        _log.info("hook", extra={"facts": facts})
+        opened = await patience.keep_trying("hooks", partial(self._store.hooks.open, entries))
+        settled = []
+        for entry, waiting in opened:
+            try:
+                done = await patience.keep_trying("hooks", partial(self._carried_out, waiting))
+            except Exception:  # noqa: BLE001 - the same
+                self._failed(entry[1])
+                continue
+            settled.append(
+                Settled(
+                    entry=entry,
+                    move=done.move,
+                    outcome=done.outcome,
+                    mission_id=done.told_in,
+                    line=_log_line(done.line) if done.line else b"",
+                )
+            )
+            _say(entry[1], waiting, done)
+        if settled:
+            await patience.keep_trying("hooks", partial(self._store.hooks.settle, settled))
 
-    async def _carried_out(self, waiting: Waiting) -> Done:
+    def _failed(self, hook_id: str) -> None:
+        """Leave a hook pending: it is looked at again when it is an orphan, TRIES times in all."""
+        self._unsaid += 1
+        if time.monotonic() >= self._said_at + LINE_SECONDS:
+            facts = {"hook_id": hook_id, "failures": self._unsaid}
+            _log.exception("hooks.not_routed", extra={"facts": facts})
+            self._said_at, self._unsaid = time.monotonic(), 0
+        ripe = time.monotonic() + self._orphan_seconds + 0.1
+        self._look_at = sorted({*self._look_at[:3], ripe})
+
+    async def _carried_out(self, waiting: Waiting | None) -> Done:
         """Decide and do; what cannot be done becomes a dead hook with the reason."""
+        if waiting is None:
+            return _dead("its record is damaged")
         source, hook = waiting.source, waiting.hook
         if source is None:
             outcome = HookOutcome(reason="its source was removed")
@@ -144,6 +157,20 @@ class HookRouter:
                 raise
             _log.exception("hooks.poison", extra={"facts": {"hook_id": hook.id}})
             return _dead(f"gave up after {TRIES} tries: {type(error).__name__}")
+
+
+def _say(hook_id: str, waiting: Waiting | None, done: Done) -> None:
+    """Write a line about a hook; most of what services send is of no use, and seldom worth one."""
+    facts = {
+        "hook_id": hook_id,
+        "source_id": waiting.hook.source_id if waiting else None,
+        "kind": waiting.hook.kind if waiting else None,
+        "move": done.move.value,
+        "action": done.outcome.action,
+        "mission_id": done.outcome.mission_id,
+    }
+    level = logging.DEBUG if done.move is HookMove.IGNORE else logging.INFO
+    _log.log(level, "hook", extra={"facts": facts})
 
 
 def _dead(reason: str) -> Done:
