@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cached_property
 from typing import Any
 
-from redis import Redis
-
 from catalogued import differences
+from delivery_books import DeliveryBooks, Records
 from leaks import key_leaks
 from tinytown.models import mission, question, task, worker
 from tinytown.models.event import TYPES
 from tinytown.store import records
-from tinytown.store.keys import Keyring
 
-Records = dict[str, dict[str, str]]
 GONE = {"stopped", "lost"}
 LEASED = {"running", "blocked"}
 
@@ -25,35 +23,33 @@ def leased(record: dict[str, str]) -> bool:
     return record["state"] in LEASED and record.get("parked") != "1"
 
 
-class Books:
-    """Everything one town keeps in Redis, read at one moment."""
+class Books(DeliveryBooks):
+    """Everything one town keeps in Redis, read when it is first looked at."""
 
-    def __init__(self, client: Redis, town: str = "main") -> None:
-        self.client: Any = client
-        self.keys = Keyring(town)
-        self.wrong: list[str] = []
-        self.missions = self._hashes("mission")
-        self.tasks = self._hashes("task")
-        self.workers = self._hashes("worker")
-        self.questions = self._hashes("question")
-        self.gauges = {
-            name: int(value) for name, value in self.client.hgetall(self.keys("gauges")).items()
-        }
-        rows: Any = self.client.zrange(self.keys("timers"), 0, -1, withscores=True)
-        self.timers: dict[str, float] = dict(rows)
+    @cached_property
+    def gauges(self) -> dict[str, int]:
+        rows = self.client.hgetall(self.keys("gauges"))
+        return {name: int(value) for name, value in rows.items()}
 
-    def _hashes(self, name: str) -> Records:
-        found = {}
-        for key in self.client.scan_iter(self.keys(name, "*"), count=1000):
-            family = self.keys.family(key)
-            if family is not None and family.name == name:
-                found[key.rpartition(":")[2]] = self.client.hgetall(key)
-        return found
+    @cached_property
+    def timers(self) -> dict[str, float]:
+        return dict(self.client.zrange(self.keys("timers"), 0, -1, withscores=True))
 
-    def same(self, what: str, kept: object, counted: object) -> None:
-        """Note a difference between what is kept and what is there."""
-        if kept != counted:
-            self.wrong.append(f"{what}: kept {kept}, there is {counted}")
+    @cached_property
+    def missions(self) -> Records:
+        return self.hashes("mission")
+
+    @cached_property
+    def tasks(self) -> Records:
+        return self.hashes("task")
+
+    @cached_property
+    def workers(self) -> Records:
+        return self.hashes("worker")
+
+    @cached_property
+    def questions(self) -> Records:
+        return self.hashes("question")
 
     def check(self) -> list[str]:
         """List everything that does not add up."""
@@ -63,6 +59,7 @@ class Books:
         self.check_leases()
         self.check_missions()
         self.check_questions()
+        self.check_deliveries()
         self.check_story()
         self.wrong += key_leaks(self.client)
         return self.wrong
@@ -137,6 +134,8 @@ class Books:
             for id_, record in self.missions.items()
             if record["state"] in mission.ENDED
         }
+        running = self.hashes("replay").items()
+        owed |= {f"replay:{id_}" for id_, record in running if record["state"] == "running"}
         self.same("timers", set(self.timers), owed)
         for pool in self.client.smembers(self.keys("pools")):
             kept = set(self.client.zrange(self.keys("later", pool), 0, -1))

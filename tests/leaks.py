@@ -15,10 +15,13 @@ def key_leaks(client: Redis) -> list[str]:
     leaks = []
     # Sorted by name only so that a failure reads the same every time.
     names: list[str] = sorted(client.scan_iter("tt:{*", count=1000))
+    pipe = client.pipeline(transaction=False)
     for key in names:
+        pipe.pttl(key)
+    for key, left_ms in zip(names, pipe.execute(), strict=True):
         keys = Keyring(key[4:].partition("}")[0])
         family = keys.family(key)
-        endless = client.pttl(key) == -1
+        endless = left_ms == -1
         if family is None:
             leaks.append(f"{key} is not in keys.py")
         elif family.life == "expires" and endless:

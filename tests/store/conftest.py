@@ -24,7 +24,7 @@ async def store(redis_url: str, clock: TurnedClock) -> AsyncIterator[Store]:
     async with open_town(redis_url, clock=clock) as store:
         yield store
     with Redis.from_url(redis_url, decode_responses=True, protocol=2) as client:
-        wrong = Books(client).check()
+        wrong = Books(client, now_ms=clock.ms).check()
     assert not wrong, "\n".join(wrong)
 
 

@@ -62,8 +62,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries that may wait for one endpoint; one more is a dead letter at once."""
     losses: int = 5
     """Notifiers that may be lost while they send a delivery, before it is taken for the cause."""
-    planning_ms: int = 60_000
-    """How long an event that nobody can plan holds up those behind it where order was asked."""
+    planning_tries: int = 5
+    """How often an event is tried that nobody can plan (once a minute), before those behind it go
+    on where order was asked."""
     ordering_ms: int = 20
     """How soon to look again whether what happened earlier is filed."""
     breaker_after: int = 5

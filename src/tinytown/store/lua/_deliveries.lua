@@ -34,8 +34,10 @@ local function gate_of(endpoint)
 end
 
 -- Puts an endpoint at its place in `deliveries:due`: the earliest moment something may be done for
--- it, which is to send what is due or to take back what a lost notifier had leased.
-local function queue_endpoint(id, endpoint)
+-- it, which is to send what is due or to take back what a lost notifier had leased. If that is past
+-- it queues up behind those that wait already, so that nobody's backlog keeps others waiting;
+-- `waits_on` leaves it the place it has where something only became due sooner.
+local function queue_endpoint(id, endpoint, waits_on)
   local soonest
   local lease = redis.call('ZRANGE', K.endpoint_flight(id), 0, 0, 'WITHSCORES')
   if lease[1] then soonest = tonumber(lease[2]) end
@@ -47,8 +49,9 @@ local function queue_endpoint(id, endpoint)
       soonest = math.min(soonest or at, at)
     end
   end
-  if soonest then redis.call('ZADD', K.deliveries_due, soonest, id)
-  else redis.call('ZREM', K.deliveries_due, id) end
+  if not soonest then redis.call('ZREM', K.deliveries_due, id)
+  elseif waits_on then redis.call('ZADD', K.deliveries_due, 'LT', math.max(soonest, now), id)
+  else redis.call('ZADD', K.deliveries_due, math.max(soonest, now), id) end
 end
 
 -- Where a delivery stands among those of its endpoint: by time, or by the order of events.
@@ -118,7 +121,7 @@ local function file_delivery(event, endpoint_id)
   if endpoint.waits == '1' then
     set_endpoint(endpoint_id, endpoint, { hold_until = 0, waits = '' })
   end
-  queue_endpoint(endpoint_id, endpoint)
+  queue_endpoint(endpoint_id, endpoint, true)
   return true
 end
 
@@ -131,7 +134,7 @@ local function revive_delivery(id, delivery, endpoint)
   redis.call('ZREM', K.deliveries_dead, id)
   redis.call('ZREM', K.endpoint_dead(delivery.endpoint), id)
   redis.call('ZADD', K.endpoint_due(delivery.endpoint), place_of(endpoint, delivery.event, now), id)
-  queue_endpoint(delivery.endpoint, endpoint)
+  queue_endpoint(delivery.endpoint, endpoint, true)
 end
 
 -- An endpoint comes into being or is changed: how it wants to be treated.

@@ -17,10 +17,13 @@ local function delivery_of(id)
     'event_at', 'replayed_from', 'kind')
 end
 
--- Those whose notifier went silent are due again; one that outlives several is poison.
+-- Those whose notifier went silent are due since the end of its lease; one that outlives several
+-- notifiers is poison.
 local function take_back(endpoint_id, endpoint)
   local flight = K.endpoint_flight(endpoint_id)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', flight, '-inf', now, 'LIMIT', 0, 100)) do
+  local lapsed = redis.call('ZRANGEBYSCORE', flight, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 100)
+  for i = 1, #lapsed, 2 do
+    local id, lease_end = lapsed[i], lapsed[i + 1]
     redis.call('ZREM', flight, id)
     local delivery = delivery_of(id)
     if delivery.state == 'due' then
@@ -29,21 +32,23 @@ local function take_back(endpoint_id, endpoint)
         bury(id, endpoint_id, delivery.kind, delivery.type, delivery.event_at,
           'gave up after ' .. losses .. ' notifiers were lost while they sent it')
       else
-        redis.call('ZADD', K.endpoint_due(endpoint_id), place_of(endpoint, delivery.event, now), id)
+        redis.call('ZADD', K.endpoint_due(endpoint_id),
+          place_of(endpoint, delivery.event, lease_end), id)
       end
     end
   end
 end
 
--- Notifiers plan side by side: what happened earlier may be filed a moment later. An event that
--- nobody can plan holds nobody up for longer than a minute.
+-- Notifiers plan side by side: what happened earlier may be filed a moment later, or when the event
+-- of a lost notifier is found again. One that was tried so often that nobody can plan it holds
+-- nobody up, and hides none that came after it.
 local function all_earlier_planned(stream_id)
-  local pending = redis.pcall('XPENDING', K.events, 'notifiers', '-', '+', 1)
-  if pending.err or not pending[1] then return true end
-  local theirs = place_of({ fifo = '1' }, pending[1][1], 0)
-  local clock = redis.call('TIME')
-  return theirs > place_of({ fifo = '1' }, stream_id, 0)
-    or tonumber(string.match(pending[1][1], '^%d+')) < clock[1] * 1000 - LIMIT.planning_ms
+  local pending = redis.pcall('XPENDING', K.events, 'notifiers', '-', '(' .. stream_id, 10)
+  if pending.err then return true end
+  for _, entry in ipairs(pending) do
+    if entry[4] < LIMIT.planning_tries then return false end
+  end
+  return true
 end
 
 local function first_due(endpoint_id, endpoint)
@@ -58,8 +63,7 @@ local function first_due(endpoint_id, endpoint)
       and redis.call('HGET', K.question(delivery.question), 'state') ~= 'open'
     if delivery.state == 'due' and not answered then
       if endpoint.fifo ~= '1' or all_earlier_planned(delivery.event) then return id, delivery end
-      set_endpoint(endpoint_id, endpoint, { hold_until = now + LIMIT.ordering_ms,
-        waits = '1' })
+      set_endpoint(endpoint_id, endpoint, { hold_until = now + LIMIT.ordering_ms, waits = '1' })
       return nil
     end
     redis.call('ZREM', due, id)

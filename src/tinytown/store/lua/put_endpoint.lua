@@ -12,6 +12,11 @@ if digest ~= '' and redis.sha1hex(present or '') ~= digest then
 end
 redis.call('HSET', K.endpoints, id, ARGV[3])
 treat_endpoint(id, ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10])
--- With more room or a faster rate something may be due sooner than was thought.
-queue_endpoint(id, endpoint_of(id))
+-- With more room or a faster rate something may be due sooner than was thought: a place that a
+-- slower rate gave it, far ahead, is changed for the farthest in this one.
+local endpoint = endpoint_of(id)
+local farthest = now + number(endpoint.burst_ms)
+  + math.max(number(endpoint.interval_ms), number(endpoint.pace_ms))
+if number(endpoint.tat) > farthest then set_endpoint(id, endpoint, { tat = farthest }) end
+queue_endpoint(id, endpoint)
 return { 1, redis.call('HINCRBY', K.endpoints, 'version', 1) }
