@@ -42,7 +42,8 @@ def test_the_tree_has_every_command_of_the_contract() -> None:
         | mission result | mission message | questions | answer | endpoint add | endpoint list
         | endpoint test | endpoint show | endpoint pause | endpoint resume | endpoint remove
         | endpoint deliveries | endpoint change | endpoint rotate | endpoint recover
-        | endpoint listen | deliveries | replay | replays | events | workers | workers drain | scaling
+        | endpoint listen | deliveries | replay | replays | events | workers | workers drain
+        | scaling
         | keys list | keys create | keys revoke | doctor | status | up | demo | completion
         | agent | notifier | ask"""
     names = {"tt " + " ".join(name.split()) for name in promised.split("|")}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from paper import MakeTown
+from tinytown.egress import Egress
 from tinytown.links import AnswerLinks
 from tinytown.store import Limits, Store, open_store
 from tinytown.town import Town, TownRules
@@ -35,6 +36,7 @@ def town_of(store: Store) -> MakeTown:
             links=AnswerLinks(town="main", keys=["0123456789abcdef"]),
             check_url=fine,
             redact_url=str,
+            egress=Egress(),
         )
 
     return make

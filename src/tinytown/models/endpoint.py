@@ -112,6 +112,10 @@ class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fifo: bool = False
     """One at a time, in the order things happened: an event that fails holds up those behind it."""
 
+    def __repr__(self) -> str:
+        """Name its kind and name only: the rest opens doors."""
+        return f"NewEndpoint(kind={self.kind!r}, name={self.name!r})"
+
 
 class EndpointPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may be changed of an endpoint; what is left out stays."""
@@ -127,6 +131,12 @@ class EndpointPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_in_flight: InFlight | msgspec.UnsetType = msgspec.UNSET
     rate_per_second: Rate | msgspec.UnsetType | None = msgspec.UNSET
 
+    def __repr__(self) -> str:
+        """Name what is changed, not to what."""
+        fields = self.__struct_fields__
+        changed = [name for name in fields if getattr(self, name) is not msgspec.UNSET]
+        return f"EndpointPatch({', '.join(changed)})"
+
 
 class NewSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a caller says to rotate the secret of a webhook."""
@@ -136,6 +146,10 @@ class NewSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     secret: Secret | None = None
     overlap_seconds: Annotated[float, msgspec.Meta(ge=0, le=2_592_000)] = 86_400
     """How long the present ones go on signing beside the new one; 0 = not at all."""
+
+    def __repr__(self) -> str:
+        """Name what is asked for, never the secret."""
+        return f"NewSecret(signing={self.signing!r}, overlap_seconds={self.overlap_seconds!r})"
 
 
 class SigningSecret(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +163,10 @@ class SigningSecret(msgspec.Struct, frozen=True, kw_only=True):
     """`whpk_…` where signatures are ed25519."""
     expires_at: str | None = None
     """When it stops signing; None = when it is rotated."""
+
+    def __repr__(self) -> str:
+        """Name it by its id: without a secret key it is not sealed."""
+        return f"SigningSecret({self.id!r}, kind={self.kind!r}, expires_at={self.expires_at!r})"
 
 
 class ShownSecret(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +201,10 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     max_in_flight: int = MAX_IN_FLIGHT
     rate_per_second: float | None = None
     fifo: bool = False
+
+    def __repr__(self) -> str:
+        """Name it by its id: without a secret key nothing in it is sealed."""
+        return f"EndpointRecord({self.id!r}, kind={self.kind!r}, name={self.name!r})"
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +243,10 @@ class EndpointWithSecret(Endpoint, frozen=True, kw_only=True):
     """None where the caller brought it, or where only a public key is to be known."""
     public_key: str | msgspec.UnsetType | None = msgspec.UNSET
     """`whpk_…` where signatures are ed25519."""
+
+    def __repr__(self) -> str:
+        """Name it by its id, never by its secret."""
+        return f"EndpointWithSecret({self.id!r})"
 
 
 def wants(record: EndpointRecord, event: Event, labels: Mapping[str, str]) -> bool:

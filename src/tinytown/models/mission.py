@@ -137,6 +137,10 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
     public_key: str | None = None
     """`whpk_…` where signatures are ed25519."""
 
+    def __repr__(self) -> str:
+        """Name it by its endpoint, never by its secret."""
+        return f"Callback({self.endpoint_id!r})"
+
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What a mission left behind."""
