@@ -40,10 +40,11 @@ class TownRequest(Request[Any, Any, Any]):
             raise Invalid("the body is nested too deeply") from None
 
 
-def refuse_unknown(request: Request[Any, Any, Any]) -> None:
+async def refuse_unknown(request: Request[Any, Any, Any]) -> None:
     """Refuse a misspelt query: `?sate=open` would otherwise list everything. Raises Invalid.
 
-    Probes are left alone: scrapers and health checks add words of their own.
+    Probes are left alone: scrapers and health checks add words of their own. It waits for nothing,
+    but the framework would send a plain function to a thread, for every single request.
     """
     if not request.scope["path_template"].startswith("/v1/"):
         return
