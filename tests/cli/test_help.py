@@ -44,7 +44,9 @@ def test_the_tree_has_every_command_of_the_contract() -> None:
         | endpoint deliveries | endpoint change | endpoint rotate | endpoint recover
         | endpoint listen | deliveries | replay | replays | events | workers | workers drain
         | scaling
-        | keys list | keys create | keys revoke | doctor | status | up | demo | completion
+        | source add | source list | source show | source test | source pause | source resume
+        | source rotate | source remove | source hooks | keys list | keys create
+        | keys revoke | doctor | status | up | demo | completion
         | agent | notifier | ask"""
     names = {"tt " + " ".join(name.split()) for name in promised.split("|")}
     assert names <= EVERY.keys()
@@ -69,13 +71,19 @@ def test_every_example_is_a_command_that_exists() -> None:
             if not words:
                 continue
             known = [n for n in EVERY if " ".join(words).startswith(n)]
-            assert max(known, key=len) not in {"tt", "tt mission", "tt endpoint", "tt keys"}, line
+            assert max(known, key=len) not in {
+                "tt",
+                "tt mission",
+                "tt endpoint",
+                "tt keys",
+                "tt source",
+            }, line
 
 
 READS = (
     "mission list", "mission show", "mission log", "mission result", "questions", "endpoint list",
     "endpoint show", "endpoint deliveries", "deliveries", "replays", "events", "workers", "scaling",
-    "keys list", "doctor", "status",
+    "source list", "source show", "source hooks", "source test", "keys list", "doctor", "status",
 )  # fmt: skip
 
 

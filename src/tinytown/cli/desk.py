@@ -134,6 +134,7 @@ _LISTS: Final[dict[str, tuple[str, dict[str, str | int | None]]]] = {
     "mission": ("/v1/missions", {}),
     "question": ("/v1/questions", {"state": "open"}),
     "endpoint": ("/v1/endpoints", {}),
+    "source": ("/v1/sources", {}),
     "agent": ("/v1/workers", {}),
     "key": ("/v1/keys", {}),
     "delivery": ("/v1/deliveries", {"state": "dead"}),

@@ -67,6 +67,11 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
         "The town",
         "List the latest replays and how far each is, newest first.",
     ),
+    "source": (
+        "tinytown.cli.sources:source",
+        "The town",
+        "Say which services' webhooks start, steer and answer missions.",
+    ),
     "keys": ("tinytown.cli.keys:keys", "The town", "Make, list and revoke the town's keys."),
     "agent": ("tinytown.cli.processes:agent", "Processes", "Run one worker (as tt-worker)."),
     "notifier": (
