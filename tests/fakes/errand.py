@@ -46,12 +46,12 @@ class Errand:
         )
 
 
-async def start_errand(store: Store, *, title: str = "Fix the build") -> Errand:
+async def start_errand(store: Store, *, title: str = "Fix the build", **spec: Any) -> Errand:
     """Start a mission and claim its task."""
     worker, pool = ids.new("agent"), "errands"
     await store.missions.start(
         ids.new("mission"),
-        StartMission(goal="do it"),
+        StartMission(goal="do it", **spec),
         title=title,
         not_before_ms=0,
         actor="test",
