@@ -1,4 +1,4 @@
-"""Hooks in the store: taken once, bounded, routed by group, settled once; threads of missions."""
+"""Sources and hooks in the store: taken once, bounded, routed by group, settled once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from redis import Redis
 
 from tinytown import ids
 from tinytown.errors import HookNotFound, IllegalMove, SourceNotFound, Stale, TooMany
-from tinytown.models.mission import StartMission
 from tinytown.models.source import HookMove, HookOutcome, HookState, SourceRecord
 from tinytown.store import Limits, Store
 from tinytown.store.hooks import Settled
-from tinytown.store.missions import ThreadIsOpen
-from tinytown.town.missions import plan
 from towns import TurnedClock, hand, open_town, settle, start, told
 
 
@@ -373,51 +370,3 @@ async def test_a_line_is_added_to_a_missions_log_with_the_settlement_once(
     lines = await store.events.log_of(mission.id, after="0-0", limit=10)
     assert [bytes(line.entry) for line in lines] == [b'{"kind":"notice","text":"green"}']
     assert int(books.pttl(store.keys("mission_log", mission.id))) > 0
-
-
-# Threads ------------------------------------------------------------------------------------------
-
-
-async def on_thread(store: Store, thread: str) -> str:
-    spec = StartMission(goal="do it")
-    mission_id = ids.new("mission")
-    await store.missions.start(
-        mission_id,
-        spec,
-        title="t",
-        not_before_ms=0,
-        actor="a",
-        max_attempts=3,
-        tasks=plan(spec),
-        thread=thread,
-    )
-    return mission_id
-
-
-async def test_a_thread_has_one_open_mission(store: Store) -> None:
-    first = await on_thread(store, "octo/town#1")
-    with pytest.raises(ThreadIsOpen) as caught:
-        await on_thread(store, "octo/town#1")
-    assert caught.value.mission_id == first
-    assert await on_thread(store, "octo/town#2") != first
-    await store.missions.cancel(first, by="ada")
-    second = await on_thread(store, "octo/town#1")
-    assert await store.missions.of_thread("octo/town#1") == second
-    assert await store.missions.of_thread("octo/town#3") is None
-
-
-async def test_fifty_starts_of_one_thread_at_once_are_one_mission(store: Store) -> None:
-    started: list[str] = []
-    refused: list[str] = []
-
-    async def one() -> None:
-        try:
-            started.append(await on_thread(store, "a thread: of {any} text\0"))
-        except ThreadIsOpen as open_:
-            refused.append(open_.mission_id)
-
-    async with anyio.create_task_group() as group:
-        for _ in range(50):
-            group.start_soon(one)
-    assert len(started) == 1
-    assert refused == started * 49

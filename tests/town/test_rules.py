@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from house.tree import ROOT
 from tinytown.errors import Invalid
 from tinytown.models.mission import GOAL_BYTES
 from tinytown.models.source import Condition, Rule, SourceRecord
@@ -326,6 +327,21 @@ def test_a_rule_that_could_never_work_is_refused_with_its_place(
     assert caught.value.detail.startswith(f"{place}: ")
     assert why in caught.value.detail
     assert caught.value.extra["errors"][0]["key"] == place
+
+
+def test_the_rules_of_the_page_are_rules_that_work() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```json\n(.+?)^```", page, re.MULTILINE | re.DOTALL)
+    rules = [rule for text in shown for rule in msgspec.json.decode(text, type=list[Rule])]
+    check_rules(rules, place="rule")
+    disputed = {"livemode": True, "data": {"object": {"id": "dp_1", "charge": "ch_1"}}}
+    record = source(*rules)
+    found = decide(record, facts(disputed, "charge.dispute.created"))
+    assert (found.rule, found.fields["thread"]) == ("disputes", "dispute dp_1")
+    assert found.fields["labels"] == {"customer": "unknown"}
+    over = {"data": {"object": {"id": "dp_1", "status": "won"}}}
+    assert decide(record, facts(over, "charge.dispute.closed")).action == "cancel"
+    assert decide(record, facts(over, "charge.refunded")).action == "ignore"
 
 
 @pytest.mark.parametrize(
