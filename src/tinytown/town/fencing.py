@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,6 +15,7 @@ import msgspec
 
 from tinytown.errors import Invalid
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # A word that can be read only as a name, a number or an address may stand among the town's own.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:#+=-]{0,199}")
 
@@ -99,5 +99,4 @@ def shortened(text: str, by: int) -> str:
 
 def readable(text: str) -> str:
     """Drop what moves a cursor or is no character: controls other than line ends and tabs."""
-    text = text.replace("\r\n", "\n")
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
+    return _CONTROL.sub("", text.replace("\r\n", "\n"))

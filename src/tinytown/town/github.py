@@ -153,7 +153,7 @@ def _mission(
     fields: dict[str, Any] = {
         "goal": fence.write([head, *quotes, tail], limit=GOAL_BYTES),
         "text": fence.write([head, *said], limit=MESSAGE_BYTES),
-        "title": clean(f"{name}#{number}: {title}")[:200],
+        "title": clean(f"{name}#{number}: {title[:1_000]}")[:200],
         "repo": address,
         "ref": f"refs/pull/{number}/head" if pull else text(facts, _DEFAULT_BRANCH) or None,
         "thread": f"{name}#{number}",

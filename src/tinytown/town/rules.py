@@ -145,7 +145,7 @@ def _rendered(rule: Rule, facts: Mapping[str, Any], fence: Fence) -> dict[str, A
     goal = str(rule.fields.get("goal", ""))
     if rule.action == "start_mission":
         # The first line of what the rule says, not of what is said about its fences.
-        fields.setdefault("title", title_of(plain(goal, facts)))
+        fields.setdefault("title", title_of(plain(goal, facts)[:1_000]))
     if rule.action == "start_mission" and "text" not in fields:
         said = fill(goal, facts, show)
         # What a thread with an open mission is told instead; too long for it, it goes unsaid.
