@@ -16,8 +16,10 @@ from bench.engines import engines
 from bench.footprint import footprint
 from bench.ground import Row
 from bench.growth import growth
+from bench.hooks import hooks
 from bench.latency import latency_rows
 from bench.lifecycle import lifecycle
+from bench.scaling import scaling
 from bench.webhooks import webhooks
 
 PARTS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
@@ -26,6 +28,8 @@ PARTS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
     "latency": latency_rows,
     "footprint": footprint,
     "growth": growth,
+    "hooks": hooks,
+    "scaling": scaling,
     "webhooks": webhooks,
 }
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
