@@ -127,6 +127,7 @@ async def test_what_was_given_up_is_counted_before_it_is_sent_again(
         [replay] = (await tt("replays", "--json")).json["items"]
         assert (replay["id"], replay["done"]) == (begun.out.strip(), 2)
         assert begun.out.strip() in (await tt("replays")).out
+        assert (await tt("replay", one["id"])).out == f"{one['id']} is due\n", "what was delivered"
         nothing = await tt("replay", "--all")
         assert "nothing to send again" in nothing.err
 

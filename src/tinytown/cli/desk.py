@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -139,6 +140,8 @@ _LISTS: Final[dict[str, tuple[str, dict[str, str | int | None]]]] = {
     "key": ("/v1/keys", {}),
     "delivery": ("/v1/deliveries", {"state": "dead"}),
 }
+_DELIVERY: Final = re.compile(r"dlv_\d+-\d+_[0-9a-z]{26}")
+"""Named after its event and its endpoint."""
 _WORDS: Final = {"agent": "worker", "question": "open question"}
 
 
@@ -147,7 +150,7 @@ async def full_id(town: TownClient, noun: str, text: str) -> str:
 
     Raises Failure: not found, or (usage) more than one fits.
     """
-    if ids.is_id(noun, text):
+    if ids.is_id(noun, text) or (noun == "delivery" and _DELIVERY.fullmatch(text)):
         return text
     path, query = _LISTS[noun]
     known = [decode(item, _Named).id for item in await town.pages(path, query, limit=100)]

@@ -296,7 +296,7 @@ async def test(town: TownClient, endpoint_id: str, *, as_json: bool) -> None:
     if not as_json:
         status = f", status {trial.status}" if trial.status else ""
         sent = f", webhook-id {trial.webhook_id}" if trial.webhook_id else ""
-        render.say(f"delivered in {trial.duration_seconds:.2f} s{status}{sent}")
+        render.say(f"delivered in {trial.duration_seconds:.3f} s{status}{sent}")
 
 
 def _move(name: str, sentence: str) -> None:
