@@ -34,8 +34,8 @@ _QUIET: Final = frozenset(
         "/hooks/{source_id}",
     }
 )
-"""What machines ask all day long; a line only when it goes wrong. (A hook that does something has one
-of its own, and one that is refused a line in the audit.)"""
+"""What machines ask all day long; a line only when it goes wrong. (A hook that does something has
+one of its own, and one that is refused has one in the audit.)"""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 _BROKEN: Final = msgspec.json.encode(
     {"type": kind("internal-error"), "title": "Something went wrong in town", "status": 500}
