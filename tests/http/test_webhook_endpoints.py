@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
 from halls import Hall
 from tinytown import ids, standard_webhooks
 from tinytown.models.delivery import Attempt
-from tinytown.models.endpoint import WEBHOOK_EVENTS
-from tinytown.models.mission import Mission
+from tinytown.models.endpoint import WEBHOOK_EVENTS, NewEndpoint, NewSecret
+from tinytown.models.key import Actor
+from tinytown.models.mission import Mission, StartedMission, StartMission
 from towns import start
 
 URL = "https://hooks.example/services/T0/very-hidden?token=also-hidden"
@@ -290,3 +292,63 @@ async def test_what_is_not_there_is_not_found(http: httpx.AsyncClient) -> None:
         (f"/v1/endpoints/{nobody}/rotate", {}),
     ):
         assert (await http.post(path, json=body)).status_code == 404, path
+
+
+async def test_changes_at_once_lose_nothing_and_of_those_that_expect_one_wins(
+    http: httpx.AsyncClient,
+) -> None:
+    made = await add(http)
+    path = f"/v1/endpoints/{made['id']}"
+    changes: list[dict[str, Any]] = [
+        *({"name": "n"}, {"events": ["mission.*"]}, {"format": "slack"}, {"payload": "thin"}),
+        *({"max_in_flight": 9}, {"rate_per_second": 3}, {"schedule_seconds": [1]}),
+    ]
+    secrets: list[str] = []
+
+    async def change(fields: dict[str, Any]) -> None:
+        assert (await http.patch(path, json=fields)).status_code == 200
+
+    async def rotate() -> None:
+        secrets.append((await http.post(f"{path}/rotate", json={})).json()["secret"])
+
+    async with anyio.create_task_group() as group:
+        for fields in changes:
+            group.start_soon(change, fields)
+        for _ in range(3):
+            group.start_soon(rotate)
+    read = await http.get(path)
+    for fields in changes:
+        assert fields.items() <= read.json().items()
+    assert (len(set(secrets)), len(read.json()["secrets"])) == (3, 4)
+
+    tag = {"If-Match": read.headers["etag"]}
+    said: list[int] = []
+
+    async def expect(name: str) -> None:
+        said.append((await http.patch(path, json={"name": name}, headers=tag)).status_code)
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(expect, f"of {number}")
+    assert sorted(said) == [200, *[412] * 7]
+
+
+async def test_a_townhall_that_died_before_it_replied_tells_the_same_secret_again(
+    hall: Hall,
+) -> None:
+    endpoint_id, secret_id, mission_id = map(ids.new, ("endpoint", "secret", "mission"))
+    desk = hall.town.endpoints
+    new = NewEndpoint(url=URL, kind="webhook")
+    first, again = [await desk.add(new, endpoint_id=endpoint_id) for _ in range(2)]
+    assert (again.secret, again.id) == (first.secret, endpoint_id)
+    turns = [await desk.rotate(endpoint_id, NewSecret(), secret_id=secret_id) for _ in range(2)]
+    assert turns[0].secret == turns[1].secret != first.secret
+    assert len(turns[1].secrets) == 2
+    actor = Actor(id="key_ada", name="ada", scopes=frozenset({"write"}))
+    spec = StartMission(goal="do it", callback_url=URL)
+    begun = [await hall.town.missions.start(spec, actor, mission_id=mission_id) for _ in range(2)]
+    told = [each.callback for each in begun if isinstance(each, StartedMission)]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert "hidden" not in repr((new, first, spec, *told, await hall.store.endpoints.all()))
+    assert str(first.secret) not in repr((first, *turns, await hall.store.endpoints.all()))
