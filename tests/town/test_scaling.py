@@ -82,8 +82,11 @@ async def test_a_pool_says_the_same_in_the_towns_shape(store: Store, desk: Scali
     town, pool = await desk.signal(), await desk.pool("gpu")
     assert (town.waiting, pool.waiting, pool.start) == (2, 1, 1)
     assert list(pool.pools) == ["gpu"]
+    # An autoscaler asks before the first mission: nobody has named the pool yet, nobody is wanted.
+    nobodys = await desk.pool("nobodys")
+    assert (nobodys.desired, nobodys.start, nobodys.recommendation) == (0, 0, "scale_to_zero")
     with pytest.raises(NotFound):
-        await desk.pool("nobodys")
+        await desk.pool("No Body's")
 
 
 async def test_the_next_thing_due_is_told_and_is_no_demand(
