@@ -50,8 +50,8 @@ class ScalingDesk:
     async def pool(self, name: str) -> Signal:
         """Say one pool's signal in the town's shape; raises NotFound for what cannot be a pool.
 
-        A pool that nobody named yet wants nobody. To refuse it would stop autoscalers for good: they
-        ask before the first mission, and take an error for a broken town.
+        A pool that nobody named yet wants nobody. To refuse it would stop autoscalers for good:
+        they ask before the first mission, and take an error for a broken town.
         """
         try:
             msgspec.convert(name, Pool)
