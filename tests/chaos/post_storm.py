@@ -55,7 +55,7 @@ class PostStorm(msgspec.Struct, frozen=True, kw_only=True):
     notifier_kills: int = 6
     redis_kills: int = 1
     refused: float = 0.15
-    lease_seconds: float = 1.5
+    lease_seconds: float = 2.5
     calm_seconds: tuple[float, float] = (0.3, 0.9)
     """Pauses between two kills."""
     seed: int = 0
@@ -206,8 +206,10 @@ class PostWeather:
         """Count what is still to be filed or to arrive."""
         groups = self.books.xinfo_groups(self.store.keys("events"))
         unread = sum(int(group["pending"]) + int(group["lag"] or 0) for group in groups)
-        places = [*self._keys("endpoint_due"), *self._keys("endpoint_flight")]
-        return unread + sum(int(self.books.zcard(key)) for key in places)
+        moment = self.books.pipeline(transaction=True)  # what moves meanwhile must not hide
+        for key in [*self._keys("endpoint_due"), *self._keys("endpoint_flight")]:
+            moment.zcard(key)
+        return unread + sum(moment.execute())
 
     def _count(self, seconds: float) -> Found:
         rows = self.books.xrange(self.store.keys("events"))
