@@ -17,14 +17,16 @@ from tinytown.http.listener import Listener
 
 async def serve(url: str) -> None:
     """Serve until the process is ended."""
-    pool = BlockingConnectionPool.from_url(url, max_connections=8, protocol=2)
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=8, protocol=2, decode_responses=True
+    )
     client = Redis.from_pool(pool)
 
     @post("/hooks/{source_id:str}", status_code=202)
     async def take(source_id: str, request: Request[Any, Any, Any]) -> Response[dict[str, str]]:
         body = await request.body()
         entry = await client.xadd(source_id, {"body": body}, maxlen=1000)
-        return Response({"id": entry.decode()})
+        return Response({"id": str(entry)})
 
     app = Litestar([take], openapi_config=None, logging_config=None)
     with Listener("127.0.0.1", 0) as listener:
