@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 
+from bench.deliveries import deliveries
 from bench.engines import engines
 from bench.footprint import footprint
 from bench.ground import Row
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
     "hooks": hooks,
     "scaling": scaling,
     "webhooks": webhooks,
+    "deliveries": deliveries,
 }
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 

@@ -44,10 +44,10 @@ class Spent(msgspec.Struct, frozen=True):
 async def webhooks() -> list[Row]:
     """Send the same letters bare and through the sender, turn by turn, and compare."""
     egress = Egress(parse_allow("127.0.0.1"))
-    with _receivers() as urls:
+    with receivers() as urls:
         sender = WebhookSender(egress)
-        async with _bare_session(egress) as session:
-            ours, bare = _through(sender, "v1"), _bare(session)
+        async with bare_session(egress) as session:
+            ours, bare = _through(sender, "v1"), bare_post(session)
             both = _through(sender, "v1", "v1a")
             for warm in (bare, ours, both):
                 await _round(warm, urls, ENDPOINTS * 4)
@@ -82,7 +82,7 @@ async def webhooks() -> list[Row]:
 
 
 @contextmanager
-def _receivers() -> Iterator[list[str]]:
+def receivers() -> Iterator[list[str]]:
     """Run the receivers in a process of their own."""
     with subprocess.Popen(
         [sys.executable, "-m", "bench.receiver", str(ENDPOINTS)],
@@ -130,7 +130,7 @@ def _through(sender: WebhookSender, *kinds: standard_webhooks.Kind) -> Send:
     return send
 
 
-def _bare_session(egress: Egress) -> aiohttp.ClientSession:
+def bare_session(egress: Egress) -> aiohttp.ClientSession:
     """Open a session that does what any careful sender would, and no more."""
 
     def guarded(info: Any) -> socket.socket:
@@ -145,7 +145,8 @@ def _bare_session(egress: Egress) -> aiohttp.ClientSession:
     )
 
 
-def _bare(session: aiohttp.ClientSession) -> Send:
+def bare_post(session: aiohttp.ClientSession) -> Send:
+    """Post the same headers without signing anything."""
     headers = {
         "content-type": "application/json",
         "webhook-id": "evt_1763856000000-0",

@@ -209,7 +209,7 @@ class PostWeather:
         moment = self.books.pipeline(transaction=True)  # what moves meanwhile must not hide
         for key in [*self._keys("endpoint_due"), *self._keys("endpoint_flight")]:
             moment.zcard(key)
-        return unread + sum(moment.execute())
+        return int(unread + sum(moment.execute()))
 
     def _count(self, seconds: float) -> Found:
         rows = self.books.xrange(self.store.keys("events"))
