@@ -32,7 +32,7 @@ HOST: Final = {
     "ReadonlyRootfs", "CapDrop", "SecurityOpt", "Tmpfs",
 }  # fmt: skip
 # Given whatever was asked; the launcher asks for the same, for engines without a gate.
-ROOMS: Final = {"/work": {}}
+ROOMS: Final[dict[str, Any]] = {"/work": {}}
 WALLS: Final = {
     "ReadonlyRootfs": True,
     "CapDrop": ["ALL"],
