@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from tinytown.links import AnswerLinks
-from tinytown.models.endpoint import PUSH_EVENTS, EndpointRecord
+from tinytown.models.endpoint import PUSH_EVENTS, EndpointRecord, wants
 from tinytown.models.event import Event
 from tinytown.models.scaling import Start
 from tinytown.store import Store
 from tinytown_notifiers.sinks import Priority
-from tinytown_notifiers.watch import wants
 from tinytown_notifiers.wording import Recipient, Writer
 from towns import start
 
@@ -57,7 +56,7 @@ def test_who_hears_of_failed_missions_hears_that_nobody_can_be_started(
     events: tuple[str, ...],
     wanted: bool,  # noqa: FBT001
 ) -> None:
-    assert wants(endpoint(*events), event) == wanted
+    assert wants(endpoint(*events), event, {}) == wanted
 
 
 def test_the_push_says_what_is_wrong() -> None:
