@@ -31,7 +31,9 @@ BLOCK_SECONDS: Final = 30
 ORPHAN_SECONDS: Final = 5.0
 """Routing takes milliseconds; a hook that was read and not settled by then is an orphan. Also how
 long one that failed waits for its next try."""
-ORPHANS_EVERY_SECONDS: Final = 60.0
+ORPHANS_EVERY_SECONDS: Final = 300.0
+"""A townhall that comes back looks at once; this is for one of several that does not. Each look is
+a command that an idle town pays for."""
 BATCH: Final = 100
 LINE_SECONDS: Final = 1.0
 """At most one line about failures in so many seconds: a fault may meet every hook there is."""
