@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from halls import API_KEY, Hall
 from tinytown.errors import StoreUnavailable
-from tinytown.models.endpoint import Endpoint
+from tinytown.models.endpoint import EndpointWithSecret
 from towns import start
 
 KEY = {"Idempotency-Key": "the first of many"}
@@ -56,7 +56,7 @@ async def test_a_request_that_still_runs_is_a_conflict(hall: Hall, http: httpx.A
     going, go_on = anyio.Event(), anyio.Event()
     add = hall.town.endpoints.add
 
-    async def slow(*arguments: object, **named: object) -> Endpoint:
+    async def slow(*arguments: object, **named: object) -> EndpointWithSecret:
         going.set()
         await go_on.wait()
         return await add(*arguments, **named)  # type: ignore[arg-type]
