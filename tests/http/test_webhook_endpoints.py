@@ -86,7 +86,7 @@ async def test_signatures_of_a_key_pair_are_verified_by_what_may_be_known(
         ({"secret": "not-a-secret-at-all"}, "whsec_"),
         ({"secret": standard_webhooks.new_secret(), "signing": "v1a"}, "v1a"),
         ({"max_in_flight": 0}, "max_in_flight"),
-        ({"rate_per_second": 0}, "rate_per_second"),
+        *(({"rate_per_second": rate}, "rate_per_second") for rate in (0, 5e-324, 0.0009)),
         ({"format": "xml"}, "format"),
     ],
 )

@@ -71,7 +71,7 @@ form_options = (
     click.option(
         "--in-flight", type=click.IntRange(1, 32), help="Most requests on their way at once [4]."
     ),
-    click.option("--rate", type=click.FloatRange(0, 1000, min_open=True), help="Most a second."),
+    click.option("--rate", type=click.FloatRange(0.001, 1000), help="Most a second."),
     click.option(
         "--schedule", callback=_waits, metavar="WAITS",
         help="Waits between attempts: 5s,5m,2h [those of Standard Webhooks, three days].",

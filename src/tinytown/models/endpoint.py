@@ -73,7 +73,7 @@ Headers = Annotated[dict[str, str], msgspec.Meta(max_length=20)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=172_800)]
 Schedule = Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1, max_length=20)]
 InFlight = Annotated[int, msgspec.Meta(ge=1, le=32)]
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+Rate = Annotated[float, msgspec.Meta(ge=0.001, le=1000)]
 Secret = Annotated[str, msgspec.Meta(min_length=10, max_length=200)]
 
 
