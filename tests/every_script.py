@@ -169,7 +169,7 @@ async def every_script(store: Store) -> dict[str, Call]:  # noqa: PLR0915 - one 
         "leave_worker": lambda: store.workers.leave(leaving.id, always=True, reason="idle"),
         "plan_deliveries": lambda: plan(events[3]),
         "claim_deliveries": lambda: store.deliveries.claim(lease_ms=45_000, limit=9),
-        "record_attempt": lambda: store.deliveries.record(leased, tried, outcome="retry"),
+        "record_attempts": lambda: store.deliveries.record(leased, tried, outcome="retry"),
         "replay_delivery": lambda: store.deliveries.replay(dead),
         "start_replay": lambda: store.deliveries.start_replay(
             ids.new("replay"), endpoint_id="", since_ms=0, until_ms=None, missing=False, by="ada"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 
 import anyio
 
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = settings.load()
         logs.configure(config.log or ("console" if sys.stderr.isatty() else "json"))
-        anyio.run(_run, config, backend="asyncio")
+        quick = {"use_uvloop": find_spec("uvloop") is not None}
+        anyio.run(_run, config, backend="asyncio", backend_options=quick)
     except settings.SettingsError as error:
         print(f"tt notifier: {error}", file=sys.stderr)  # noqa: T201 - the last word of a command
         return 2

@@ -22,7 +22,9 @@ import msgspec
 from tinytown import clock
 from tinytown.models.delivery import Attempt, DueDelivery, Trial
 from tinytown.store import Store
+from tinytown.store.deliveries import Ended
 from tinytown_notifiers.carrying import LEFT, Carrier, Directory, Verdict
+from tinytown_notifiers.recording import Recorder
 from tinytown_notifiers.schedule import Schedule, Waits
 from tinytown_notifiers.watch import ORPHAN_SECONDS
 
@@ -61,6 +63,7 @@ class Deliverer:
         self._carriers = carriers
         self._rules = rules
         self._directory = Directory(store)
+        self._recorder = Recorder(store)
         self._under_way = 0
         self._shelters: set[anyio.CancelScope] = set()
         self._bell = anyio.Event()
@@ -141,17 +144,16 @@ class Deliverer:
             code=verdict.code,
             error=verdict.error,
         )
-        record = partial(
-            self._store.deliveries.record,
-            delivery.id,
-            attempt,
+        ended = Ended(
+            delivery=delivery.id,
+            tried=attempt,
             outcome=verdict.said,
             delay_ms=round(verdict.delay_seconds * 1000),
             reason=verdict.reason,
             effect=verdict.effect,
             hold_ms=round(verdict.hold_seconds * 1000),
         )
-        ours = await self._store.patience.keep_trying("record", record)
+        ours = await self._recorder.record(ended)
         facts = {
             "delivery_id": delivery.id,
             "endpoint_id": delivery.endpoint_id,

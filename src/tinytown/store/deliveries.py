@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -14,11 +14,15 @@ from tinytown.store import records
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
 from tinytown.store.pages import Index, page_of
-from tinytown.store.replies import DONE, NOT_YOURS, refuse
+from tinytown.store.replies import DONE, MISSING, NOT_YOURS, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
-_ROW = 7
+Outcome: TypeAlias = Literal["delivered", "retry", "dead", "obsolete"]
+Effect: TypeAlias = Literal["", "throttle", "disable"]
+
+_ROW = 6
+_RECORDED: Final = {DONE: True, NOT_YOURS: False, MISSING: None}
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +33,21 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     version: int = 0
     """That of the set of endpoints, where something was leased."""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt went, and what follows for its endpoint."""
+
+    delivery: str
+    tried: Attempt
+    outcome: Outcome
+    delay_ms: int = 0
+    """How long it waits for its next attempt."""
+    reason: str = ""
+    effect: Effect = ""
+    """`throttle` slows the endpoint down, `disable` stops it."""
+    hold_ms: int = 0
+    """How long the endpoint asked not to be sent anything."""
 
 
 class Deliveries:
@@ -60,10 +79,14 @@ class Deliveries:
     async def claim(self, *, lease_ms: int, limit: int) -> Due:
         """Lease what is due, of every endpoint as much as it has room for."""
         reply = await self._scripts.run("claim_deliveries", lease_ms=lease_ms, limit=limit)
-        _, next_due, now, version, flat = reply
+        _, next_due, now, version, flat, bodies = reply
         rows = [flat[index : index + _ROW] for index in range(0, len(flat), _ROW)]
+        events = {
+            stream_id: records.delivered_event(self._keys.town, stream_id, records.pairs(body))
+            for stream_id, body in zip(bodies[::2], bodies[1::2], strict=True)
+        }
         return Due(
-            deliveries=[records.due(self._keys.town, row) for row in rows],
+            deliveries=[records.due(row, events) for row in rows],
             next_due_ms=next_due,
             now_ms=now,
             version=int(version or 0),
@@ -74,34 +97,42 @@ class Deliveries:
         delivery_id: str,
         attempt: Attempt,
         *,
-        outcome: Literal["delivered", "retry", "dead", "obsolete"],
+        outcome: Outcome,
         delay_ms: int = 0,
         reason: str = "",
-        effect: Literal["", "throttle", "disable"] = "",
+        effect: Effect = "",
         hold_ms: int = 0,
     ) -> bool:
-        """Write how an attempt went; False when another notifier has taken over meanwhile.
-
-        `throttle` slows the endpoint down, `disable` stops it; `hold_ms` is how long the endpoint
-        asked not to be sent anything.
-        """
-        reply = await self._scripts.run(
-            "record_attempt",
+        """Write how an attempt went; False when another notifier has taken over meanwhile."""
+        ended = Ended(
             delivery=delivery_id,
-            attempt=attempt.number,
+            tried=attempt,
             outcome=outcome,
             delay_ms=delay_ms,
             reason=reason,
-            tried=msgspec.json.encode(attempt),
-            duration_ms=round(attempt.duration_seconds * 1000),
             effect=effect,
             hold_ms=hold_ms,
         )
-        if reply[0] == NOT_YOURS:
-            return False
-        if reply[0] != DONE:
-            refuse(reply, DeliveryNotFound, "delivery", "record")
-        return True
+        [reply] = await self.record_all([ended])
+        if reply is None:
+            raise DeliveryNotFound("there is no delivery with this id")
+        return reply
+
+    async def record_all(self, ended: Sequence[Ended]) -> list[bool | None]:
+        """Write how attempts went, in one breath.
+
+        Of each: False when another notifier has taken over meanwhile, None when it is unknown.
+        """
+        rows = [
+            {
+                **msgspec.structs.asdict(each),
+                "attempt": each.tried.number,
+                "duration_ms": round(each.tried.duration_seconds * 1000),
+            }
+            for each in ended
+        ]
+        replies = await self._scripts.run("record_attempts", ended=msgspec.json.encode(rows))
+        return [_RECORDED[reply] for reply in replies]
 
     async def replay(self, delivery_id: str) -> Delivery:
         """Make a dead letter due again."""

@@ -201,13 +201,13 @@ def _as_told(facts: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def due(town: str, row: Sequence[Any]) -> DueDelivery:
-    """Make a leased delivery of one row of claim_deliveries."""
-    id_, endpoint_id, attempt, created_at, round_try, stream_id, body = row
+def due(row: Sequence[Any], events: Mapping[str, Event]) -> DueDelivery:
+    """Make a leased delivery of one row of claim_deliveries; `events` by their stream id."""
+    id_, endpoint_id, attempt, created_at, round_try, stream_id = row
     return DueDelivery(
         id=id_,
         endpoint_id=endpoint_id,
-        event=delivered_event(town, stream_id, pairs(body)),
+        event=events[stream_id],
         attempt=attempt,
         created_at_ms=int(created_at),
         tried=round_try,

@@ -3,13 +3,13 @@
 -- KEYS: events
 -- ARGV: now, lease_ms, limit
 -- Returns: {1, next_due (0 = nothing), now, version of the endpoints, {id, endpoint, attempt, created_at,
---   try, event id, {its fields}, …}}
+--   try, event id, …}, {event id, {its fields}, …} each event once}
 -- Events: delivery.dead; a push for a question that is no longer open becomes obsolete here
 local lease_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 -- Most often nothing is due; on a Redis that is paid by the command that should cost one.
 local soonest = redis.call('ZRANGE', K.deliveries_due, 0, 0, 'WITHSCORES')
 if not soonest[2] or tonumber(soonest[2]) > now then
-  return { 1, tonumber(soonest[2] or 0), now, '', {} }
+  return { 1, tonumber(soonest[2] or 0), now, '', {}, {} }
 end
 
 local function delivery_of(id)
@@ -78,7 +78,7 @@ local function first_due(endpoint_id, endpoint)
   end
 end
 
-local found, leased = {}, 0
+local found, leased, bodies, told = {}, 0, {}, {}
 for _, endpoint_id in ipairs(redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf', now,
   'LIMIT', 0, limit)) do
   if leased >= limit then break end
@@ -87,13 +87,13 @@ for _, endpoint_id in ipairs(redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf
     forget_endpoint(endpoint_id)
   else
     take_back(endpoint_id, endpoint)
-    while leased < limit and endpoint.state ~= 'disabled' and gate_of(endpoint) <= now
-      and room_of(endpoint_id, endpoint) > 0 do
+    local room = math.min(room_of(endpoint_id, endpoint), limit - leased)
+    while room > 0 and endpoint.state ~= 'disabled' and gate_of(endpoint) <= now do
       local id, delivery = first_due(endpoint_id, endpoint)
       if not id then break end
-      leased = leased + 1
-      local attempt = redis.call('HINCRBY', K.delivery(id), 'attempt', 1)
-      redis.call('HSET', K.delivery(id), 'due_at', now + lease_ms)
+      room, leased = room - 1, leased + 1
+      local attempt = number(delivery.attempt) + 1
+      redis.call('HSET', K.delivery(id), 'attempt', attempt, 'due_at', now + lease_ms)
       redis.call('ZREM', K.endpoint_due(endpoint_id), id)
       redis.call('ZADD', K.endpoint_flight(endpoint_id), now + lease_ms, id)
       if endpoint.waits == '1' then set_endpoint(endpoint_id, endpoint, { waits = '' }) end
@@ -103,9 +103,13 @@ for _, endpoint_id in ipairs(redis.call('ZRANGEBYSCORE', K.deliveries_due, '-inf
           { tat = math.max(now, number(endpoint.tat)) + interval })
       end
       for _, value in ipairs({ id, endpoint_id, attempt, delivery.created_at,
-        attempt - number(delivery.replayed_from), delivery.event,
-        redis.call('HGETALL', K.event_body(delivery.event)) }) do
+        attempt - number(delivery.replayed_from), delivery.event }) do
         found[#found + 1] = value
+      end
+      if not told[delivery.event] then
+        told[delivery.event] = true
+        bodies[#bodies + 1] = delivery.event
+        bodies[#bodies + 1] = redis.call('HGETALL', K.event_body(delivery.event))
       end
     end
     queue_endpoint(endpoint_id, endpoint)
@@ -114,4 +118,4 @@ end
 
 local first = redis.call('ZRANGE', K.deliveries_due, 0, 0, 'WITHSCORES')
 local version = redis.call('HGET', K.endpoints, 'version') or '0'
-return { 1, tonumber(first[2] or 0), now, version, found }
+return { 1, tonumber(first[2] or 0), now, version, found, bodies }
