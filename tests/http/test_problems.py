@@ -87,7 +87,7 @@ async def test_whatever_is_wrong_with_a_request_is_a_problem(http: httpx.AsyncCl
 
 
 BAD_BODIES: Final = (
-    (b"", 400, "invalid", ""),
+    (b"", 400, "invalid", "a body is needed"),
     (b"{", 400, "invalid", "truncated"),
     (b"[]", 400, "invalid", "object"),
     (b"null", 400, "invalid", ""),
@@ -144,6 +144,13 @@ async def test_wrong_fields_are_named_one_by_one(http: httpx.AsyncClient) -> Non
     assert found["errors"] == [
         {"key": "priority", "message": "Invalid enum value 'top'", "source": "body"}
     ]
+
+
+async def test_a_wrong_query_is_named_as_its_caller_wrote_it(http: httpx.AsyncClient) -> None:
+    for path in ("/v1/missions?state=open", "/v1/deliveries?state=due"):
+        found = problem(await http.get(path), 400, "invalid")
+        assert [each["key"] for each in found["errors"]] == ["state"]
+        assert found["detail"].startswith("state: ")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "text/json5"])

@@ -121,7 +121,7 @@ def of_town(_: Request[Any, Any, Any], error: TownError) -> Response[dict[str, A
     )
 
 
-def of_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+def of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     """Translate a refusal of the framework."""
     status = error.status_code if error.status_code in _OF_STATUS else 400
     if error.status_code >= 500:
@@ -130,7 +130,7 @@ def of_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[st
     detail = None if status == 500 else error.detail
     extra = {}
     if isinstance(error.extra, list):
-        extra["errors"] = [_field(entry) for entry in error.extra]
+        extra["errors"] = [_field(entry, request) for entry in error.extra]
         detail = "; ".join(_sentence(entry) for entry in extra["errors"]) or detail
     return problem(status, slug, title, detail, extra=extra, headers=error.headers)
 
@@ -147,13 +147,25 @@ def of_anything(request: Request[Any, Any, Any], error: Exception) -> Response[d
     return problem(500, slug, title, "the log has it under the request id of this reply")
 
 
-def _field(entry: Any) -> dict[str, str]:
+def _field(entry: Any, request: Request[Any, Any, Any]) -> dict[str, str]:
     if not isinstance(entry, Mapping):
         return {"message": str(entry)}
     field = {name: str(entry[name]) for name in ("key", "message", "source") if entry.get(name)}
     if field.get("key") == "data":
         del field["key"]  # the framework's word for the whole body
+    if field.get("message") == "'data'":
+        field["message"] = "a body is needed"  # the framework says no more than that name
+    if "key" in field:
+        field["key"] = _asked_as(field["key"], request)
     return field
+
+
+def _asked_as(key: str, request: Request[Any, Any, Any]) -> str:
+    """Name a parameter as callers write it: `state`, not what the handler calls it."""
+    handler = request.scope.get("route_handler")
+    parameters = {} if handler is None else handler.parsed_fn_signature.parameters
+    definition = parameters[key].kwarg_definition if key in parameters else None
+    return getattr(definition, "name", None) or key
 
 
 def _sentence(entry: dict[str, str]) -> str:

@@ -22,6 +22,7 @@ def refuse(reply: Any, missing: type[NotFound], what: str, move: str) -> NoRetur
         raise LeaseLost(f"the lease on this {what} is held by another attempt, or it has ended")
     if code == REFUSED:
         state = str(reply[1])
-        raise IllegalMove(f"cannot {move} a {what} that is {state}", state=state)
+        article = "an" if what[0] in "aeiou" else "a"
+        raise IllegalMove(f"cannot {move} {article} {what} that is {state}", state=state)
     message = f"unexpected reply {reply!r}"
     raise RuntimeError(message)
