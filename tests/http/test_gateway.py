@@ -134,6 +134,12 @@ async def test_a_mission_calls_back_and_nobody_else_learns_where(
             return [each["state"] for each in listed] == ["delivered"]
 
         await eventually(recorded)
+        # What happened to other missions it has not missed, and a replay says the same.
+        other = (await http.post("/v1/missions", json={"goal": "a third"})).json()
+        await http.post(f"/v1/missions/{other['id']}/cancel")
+        wish = {"since": "2020-01-01T00:00:00Z"}
+        counted = await http.post(f"{path}/recover", json={**wish, "dry_run": True})
+        assert counted.json() == {"dead": 0, "missing": 0}
         assert (await http.get("/v1/endpoints")).json()["items"] == []
         assert (await http.post(f"{path}/test")).json()["delivered"] is True
         assert (await http.post(f"{path}/pause")).json()["state"] == "disabled"

@@ -96,3 +96,21 @@ async def test_a_replay_files_what_an_endpoint_missed_while_it_was_disabled(
     events = [each.event for each in await lease(batches)]
     assert {event.type for event in events} == {"mission.created", "mission.canceled"}
     assert {event.mission_id for event in events} <= {mission.id for mission in missions}
+
+
+async def test_a_callback_that_was_paused_is_told_what_it_missed_of_its_mission(
+    batches: Store,
+) -> None:
+    mission_id = ids.new("mission")
+    endpoint = f"end_{mission_id[4:]}"
+    callback = webhook(
+        id=endpoint, events=("mission.canceled",), filter=EventFilter(mission_id=mission_id)
+    )
+    await start(batches, mission_id=mission_id, callback=callback)
+    await batches.endpoints.move(endpoint, "disable", reason="")
+    for each in (mission_id, (await start(batches)).id):
+        await batches.missions.cancel(each, by="ada")
+    await batches.endpoints.move(endpoint, "revive", reason="")
+    assert await replayed(batches, endpoint_id=endpoint, missing=True) == 1
+    [leased] = await lease(batches)
+    assert (leased.event.type, leased.event.mission_id) == ("mission.canceled", mission_id)

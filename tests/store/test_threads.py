@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from redis import Redis
 
+from posts import DAY
 from tinytown import ids
 from tinytown.models.mission import StartMission
 from tinytown.store import Store
 from tinytown.store.missions import ThreadIsOpen
 from tinytown.town.missions import plan
+from towns import TurnedClock
 
 
 async def on_thread(store: Store, thread: str) -> str:
@@ -55,3 +58,20 @@ async def test_fifty_starts_of_one_thread_at_once_are_one_mission(store: Store) 
             group.start_soon(one)
     assert len(started) == 1
     assert refused == started * 49
+
+
+async def test_a_thread_is_forgotten_with_its_last_mission(
+    store: Store, clock: TurnedClock, books: Redis
+) -> None:
+    clock.turn()
+    first = await on_thread(store, "octo/town#1")
+    await store.missions.cancel(first, by="ada")
+    clock.turn(seconds=DAY)
+    second = await on_thread(store, "octo/town#1")
+    clock.turn(seconds=7 * DAY)
+    await store.clockwork.tick()
+    assert await store.missions.of_thread("octo/town#1") == second, "another holds it"
+    await store.missions.cancel(second, by="ada")
+    clock.turn(seconds=8 * DAY)
+    await store.clockwork.tick()
+    assert list(books.scan_iter("*thread:*")) == []

@@ -15,6 +15,7 @@ from tinytown.models.endpoint import (
     CALLBACK_EVENTS,
     WEBHOOK_EVENTS,
     EndpointRecord,
+    EventFilter,
     NewEndpoint,
     Signing,
     SigningSecret,
@@ -83,7 +84,9 @@ class WebhookMaker:
             name="callback",
             events=events or CALLBACK_EVENTS,
             created_at=clock.written(clock.now()),
+            filter=EventFilter(mission_id=mission_id),
             secrets=(self.secret("v1", secret),),
+            max_in_flight=1,
         )
 
     def url(self, url: str) -> str:

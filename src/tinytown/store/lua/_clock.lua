@@ -70,7 +70,7 @@ end
 -- Retention: an ended mission leaves the indexes and its keys go.
 function DUE.retire(id)
   redis.call('ZREM', K.timers, 'retire:' .. id)
-  local mission = some(K.mission(id), 'state', 'labels')
+  local mission = some(K.mission(id), 'state', 'labels', 'thread')
   if mission.state == '' then
     -- Nobody ticked for so long that it expired by itself; lists by label skip it.
     redis.call('ZREM', K.missions, id)
@@ -95,12 +95,15 @@ function DUE.retire(id)
   end
   redis.call('UNLINK', K.mission(id), K.mission_tasks(id), K.mission_events(id),
     K.mission_log(id), K.mission_messages(id), K.mission_questions(id))
+  local thread = K.thread(mission.thread)
+  if redis.call('GET', thread) == id then redis.call('UNLINK', thread) end
   if redis.call('HDEL', K.callbacks, callback_of(id)) == 1 then forget_endpoint(callback_of(id)) end
 end
 
 -- What a replay's endpoint never got: it was disabled, or the delivery has expired since.
 local function file_missing(endpoint_id, from, untill)
   local text = redis.call('HGET', K.endpoints, endpoint_id)
+    or redis.call('HGET', K.callbacks, endpoint_id)
   if not text then return 0, nil end
   local record = cjson.decode(text)
   local rows = redis.call('XRANGE', K.events, from, untill, 'COUNT', LIMIT.replay_batch)

@@ -21,7 +21,8 @@ end
 local tasks = cjson.decode(ARGV[10])
 redis.call('HSET', K.mission(id), 'state', 'queued', 'title', title, 'spec', spec,
   'created_at', now, 'open', #tasks, 'blocked', 0, 'failed', 0, 'paused', 0,
-  'priority', priority, 'not_before', not_before, 'labels', labels, 'actor', actor)
+  'priority', priority, 'not_before', not_before, 'labels', labels, 'actor', actor,
+  'thread', thread)
 redis.call('ZADD', K.missions, now, id)
 redis.call('ZADD', K.missions_by_state('queued'), now, id)
 for _, label in ipairs(cjson.decode(labels)) do
