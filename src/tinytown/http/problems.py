@@ -162,8 +162,7 @@ def _field(entry: Any, request: Request[Any, Any, Any]) -> dict[str, str]:
 
 def _asked_as(key: str, request: Request[Any, Any, Any]) -> str:
     """Name a parameter as callers write it: `state`, not what the handler calls it."""
-    handler = request.scope.get("route_handler")
-    parameters = {} if handler is None else handler.parsed_fn_signature.parameters
+    parameters = request.route_handler.parsed_fn_signature.parameters
     definition = parameters[key].kwarg_definition if key in parameters else None
     return getattr(definition, "name", None) or key
 
