@@ -11,6 +11,7 @@ from tinytown.models.delivery import DueDelivery
 from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.event import Event
 from tinytown.store import Limits
+from tinytown.store.deliveries import Ended
 from tinytown.store.endpoints import in_flight, pace
 
 
@@ -157,32 +158,23 @@ class Model:
             allowed = 1 + (now - began + burst) // interval
             assert len(doings.starts) - first <= allowed, "faster than its rate"
 
-    def record(
-        self,
-        place: Place,
-        attempt: int,
-        outcome: str,
-        *,
-        delay: int,
-        effect: str,
-        hold: int,
-        now: int,
-    ) -> None:
+    def record(self, place: Place, ended: Ended, now: int) -> None:
         """The notifier that holds an attempt says how it went; only its first word counts."""
-        if attempt == place.recorded or place.state not in {"due", "flight"}:
+        if ended.tried.number == place.recorded or place.state not in {"due", "flight"}:
             return
-        place.recorded = attempt
+        place.recorded = ended.tried.number
         doings = self.endpoints[place.endpoint]
+        outcome, hold = ended.outcome, ended.hold_ms
         if outcome == "retry":
-            place.state, place.due_at = "due", now + delay
+            place.state, place.due_at = "due", now + ended.delay_ms
             if doings.record.fifo:
-                hold = max(hold, delay)
+                hold = max(hold, ended.delay_ms)
         else:
             self.end(place, outcome)
         if outcome == "delivered":
             doings.clear()
         elif not doings.disabled:
-            self._went_wrong(doings, effect, hold, now)
+            self._went_wrong(doings, ended.effect, hold, now)
 
     def _went_wrong(self, doings: Doings, effect: str, hold: int, now: int) -> None:
         """The fifth failure in a row opens the circuit, for longer each time."""

@@ -24,6 +24,7 @@ from tinytown import ids
 from tinytown.errors import IllegalMove, NotFound
 from tinytown.models.delivery import Attempt, DueDelivery
 from tinytown.models.endpoint import wants
+from tinytown.store.deliveries import Ended
 
 
 class DeliveryMachine(DeliveryScene):
@@ -95,16 +96,24 @@ class DeliveryMachine(DeliveryScene):
             outcome = "dead"
         if effect != "throttle":
             hold = 0
-        self.tell(leased, outcome, delay if outcome == "retry" else 0, effect, hold)
+        delay = delay if outcome == "retry" else 0
+        self.tell(ending(leased, outcome, delay, effect, hold))
 
     @precondition(lambda self: self.leases)
-    @rule(outcome=st.sampled_from(["delivered", "retry"]), delay=st.sampled_from([0, 2_000]))
-    def record_all(self, outcome: str, delay: int) -> None:
-        """All that is on its way comes to the same end: a good day, or a bad one."""
-        for leased in list(self.leases):
+    @rule(
+        outcomes=st.lists(st.sampled_from(["delivered", "retry", "dead"]), min_size=1, max_size=4),
+        delay=st.sampled_from([0, 2_000]),
+        ghosts=st.booleans(),
+    )
+    def record_all(self, outcomes: list[str], delay: int, ghosts: bool) -> None:  # noqa: FBT001
+        """All that is on its way ends in one breath, perhaps with what ended long ago."""
+        ended = []
+        for leased, outcome in zip(self.leases, itertools.cycle(outcomes), strict=False):
             place = self.deliveries.get(leased.id)
-            if place and place.state == "flight" and place.attempt == leased.attempt:
-                self.tell(leased, outcome, delay if outcome == "retry" else 0, "", 0)
+            mine = place and place.state == "flight" and place.attempt == leased.attempt
+            if mine or ghosts:
+                ended.append(ending(leased, outcome, delay if outcome == "retry" else 0, "", 0))
+        self.tell(*ended)
 
     @precondition(lambda self: self.leases)
     @rule(which=pick, disable=st.booleans())
@@ -122,31 +131,19 @@ class DeliveryMachine(DeliveryScene):
         """A notifier takes all it gets, and for a while all of it ends alike."""
         for _ in range(rounds):
             self.claim(limit=100)
-            self.record_all(outcome, 0)
+            self.record_all([outcome], 0, ghosts=False)
             self.clock.turn(ms=1)
 
-    def tell(self, leased: DueDelivery, outcome: Any, delay: int, effect: Any, hold: int) -> None:
+    def tell(self, *ended: Ended) -> None:
         """Record, and follow in the model."""
-        place = self.deliveries.get(leased.id)
-        attempt = Attempt(number=leased.attempt, at="now", outcome=outcome, duration_seconds=0.0125)
-        ours = self.do(
-            self.store.deliveries.record(
-                leased.id,
-                attempt,
-                outcome=outcome,
-                delay_ms=delay,
-                reason=outcome,
-                effect=effect,
-                hold_ms=hold,
-            )
-        )
-        if place is None:
-            return  # the endpoint is gone: nobody cares
-        assert ours == (leased.attempt == place.attempt), "the fence"
-        if ours:
-            now = self.clock.ms
-            how = {"delay": delay, "hold": hold, "now": now}
-            self.model.record(place, leased.attempt, outcome, effect=effect, **how)
+        replies = self.do(self.store.deliveries.record_all(ended))
+        for each, ours in zip(ended, replies, strict=True):
+            place = self.deliveries.get(each.delivery)
+            if place is None:
+                continue  # the endpoint is gone: nobody cares
+            assert ours == (each.tried.number == place.attempt), "the fence"
+            if ours:
+                self.model.record(place, each, self.clock.ms)
 
     # -- people and time -----------------------------------------------------------------------
 
@@ -291,6 +288,19 @@ class DeliveryMachine(DeliveryScene):
         for name, kind in itertools.product(("delivered", "dead", "obsolete"), ("push", "webhook")):
             counter = f"deliveries:{kind}:{name}"
             assert now.get(counter, 0) >= self.model.ended[counter], counter
+
+
+def ending(leased: DueDelivery, outcome: Any, delay: int, effect: Any, hold: int) -> Ended:
+    """Write how an attempt went."""
+    return Ended(
+        delivery=leased.id,
+        tried=Attempt(number=leased.attempt, at="now", outcome=outcome, duration_seconds=0.0125),
+        outcome=outcome,
+        delay_ms=delay,
+        reason=outcome,
+        effect=effect,
+        hold_ms=hold,
+    )
 
 
 @pytest.mark.timeout(600)
