@@ -104,6 +104,10 @@ def test_a_path_leads_through_lists() -> None:
 def test_forms_and_texts_are_read_as_well() -> None:
     headers = {"x-signature": hexed(SECRET, b"a=%C3%A9&a=2")}
     assert read({**headers, "content-type": FORM}, b"a=%C3%A9&a=2").payload == {"a": ["é", "2"]}
+    # What `curl -d` sends, and what only looks like it.
+    for body, payload in ((b' {"a": 1}', {"a": 1}), (b"[a]=1", {"[a]": "1"})):
+        curled = {"x-signature": hexed(SECRET, body), "content-type": FORM}
+        assert read(curled, body).payload == payload
     assert read(headers, b"a=%C3%A9&a=2").payload == {"text": "a=%C3%A9&a=2"}
     json = {**headers, "content-type": "application/vnd.some+json; charset=utf-8"}
     assert refusal(json, b"a=%C3%A9&a=2") == "not_json"

@@ -70,16 +70,19 @@ def json_or_form(hook: Hook) -> Any:
 def anything(hook: Hook) -> Any:
     """Decode a body of which only the sender knows the form; what is no JSON is {"text": …}.
 
-    Raises Rejected when it calls itself JSON and is not, or is not even text.
+    `curl -d` calls every body a form: one that begins like JSON, as no form does, is JSON if it can
+    be. Raises Rejected when it calls itself JSON and is not, or is not even text.
     """
     kind = hook.content_type
-    if kind == FORM:
+    if kind == FORM and hook.body.lstrip()[:1] not in {b"{", b"["}:
         return form(hook)
     try:
         return json(hook.body)
     except Rejected as error:
         if error.reason != "not_json" or _JSON.fullmatch(kind):
             raise
+    if kind == FORM:
+        return form(hook)
     try:
         return {"text": hook.body.decode()}
     except UnicodeError:
