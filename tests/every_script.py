@@ -10,9 +10,10 @@ from tinytown import ids
 from tinytown.models.delivery import Attempt
 from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.event import Event
+from tinytown.models.hook import HookMove, HookOutcome
 from tinytown.models.key import digest
 from tinytown.models.scaling import Start
-from tinytown.models.source import HookMove, HookOutcome, SourceRecord
+from tinytown.models.source import SourceRecord
 from tinytown.store import Store
 from tinytown.store.access import Reply, StoredKey
 from tinytown.store.hooks import Settled

@@ -10,14 +10,8 @@ import anyio
 import msgspec
 
 from tinytown import ids
-from tinytown.models.source import (
-    GithubRules,
-    HookState,
-    Rule,
-    SchemeName,
-    SourceRecord,
-    StoredHook,
-)
+from tinytown.models.hook import HookState, StoredHook
+from tinytown.models.source import GithubRules, Rule, SchemeName, SourceRecord
 from tinytown.store import Store
 from tinytown.town import Town
 from tinytown.town.routing import HookRouter

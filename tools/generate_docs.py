@@ -21,7 +21,7 @@ import msgspec
 from tinytown import errors, settings
 from tinytown.http import Door, describing
 from tinytown.http.endpoints import Post
-from tinytown.models import delivery, endpoint, mission, question, source, task, worker
+from tinytown.models import delivery, endpoint, hook, mission, question, task, worker
 from tinytown.models.catalogue import CATALOGUE, example
 from tinytown.models.event import TYPES
 from tinytown.models.moves import Moves
@@ -170,7 +170,7 @@ NOUNS: Final[Mapping[str, tuple[type[StrEnum], Moves[Any, Any], str]]] = {
     "Worker": (worker.WorkerState, worker.MOVES, "worker.py"),
     "Endpoint": (endpoint.EndpointState, endpoint.MOVES, "endpoint.py"),
     "Delivery": (delivery.DeliveryState, delivery.MOVES, "delivery.py"),
-    "Hook": (source.HookState, source.MOVES, "source.py"),
+    "Hook": (hook.HookState, hook.MOVES, "source.py"),
 }
 
 

@@ -32,7 +32,7 @@ from hooking import (
 from servers import RedisServer
 from tinytown import clock, ids
 from tinytown.http import BODY_BYTES
-from tinytown.models.source import HOOK_BYTES
+from tinytown.models.hook import HOOK_BYTES
 from tinytown.store import Limits, Store
 from towns import ask, hand, open_town, start
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinytown.models import delivery, endpoint, mission, question, source, task, worker
+from tinytown.models import delivery, endpoint, hook, mission, question, task, worker
 from tinytown.models.moves import Moves, reachable
 from tinytown.store.scripts import TABLES
 
@@ -25,7 +25,7 @@ NOUNS: dict[str, tuple[type[StrEnum], type[StrEnum], frozenset[Any], frozenset[s
         delivery.ENDED,
         frozenset({"replay"}),
     ),
-    "hook": (source.HookState, source.HookMove, source.ENDED, frozenset({"replay"})),
+    "hook": (hook.HookState, hook.HookMove, hook.ENDED, frozenset({"replay"})),
 }
 """Per noun: its states, its moves, the states where it has ended, the moves by which a person may
 leave those."""

@@ -11,7 +11,8 @@ from redis import Redis
 
 from tinytown import ids
 from tinytown.errors import HookNotFound, IllegalMove, SourceNotFound, Stale, TooMany
-from tinytown.models.source import HookMove, HookOutcome, HookState, SourceRecord
+from tinytown.models.hook import HookMove, HookOutcome, HookState
+from tinytown.models.source import SourceRecord
 from tinytown.store import Limits, Store
 from tinytown.store.hooks import Settled
 from towns import TurnedClock, hand, open_town, settle, start, told

@@ -12,8 +12,9 @@ from halls import Outside, make_town
 from hooking import issue
 from inboxes import START, Inbox, inbox, routing
 from tinytown import ids
+from tinytown.models.hook import StoredHook
 from tinytown.models.mission import StartMission
-from tinytown.models.source import GithubRules, Rule, StoredHook
+from tinytown.models.source import GithubRules, Rule
 from tinytown.store import Store
 from tinytown.town import Town
 from tinytown.town.acts import FOLLOW_UPS

@@ -11,9 +11,7 @@ from redis import Redis
 from conftest import Eventually
 from halls import Outside, make_town
 from inboxes import START, inbox, routing
-from tinytown.models.source import (
-    HookState,
-)
+from tinytown.models.hook import HookState
 from tinytown.store import Store
 from tinytown.town import Town
 from tinytown.town.routing import TRIES

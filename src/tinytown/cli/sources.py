@@ -23,6 +23,7 @@ from tinytown.cli.desk import (
 )
 from tinytown.cli.failures import FAILED, USAGE, Failure
 from tinytown.cli.text import ago
+from tinytown.models.hook import StoredHook
 from tinytown.models.source import (
     DryRun,
     GithubRules,
@@ -33,7 +34,6 @@ from tinytown.models.source import (
     SchemeName,
     Source,
     SourceWithSecret,
-    StoredHook,
 )
 from tinytown.schemes import SchemeOptions
 

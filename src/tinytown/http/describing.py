@@ -27,6 +27,7 @@ from tinytown.models.endpoint import (
     NewEndpoint,
     NewSecret,
 )
+from tinytown.models.hook import StoredHook, Taken
 from tinytown.models.key import CreatedKey, Key, NewKey
 from tinytown.models.mission import Mission, StartedMission, StartMission
 from tinytown.models.question import Answer, Question
@@ -39,8 +40,6 @@ from tinytown.models.source import (
     Source,
     SourcePatch,
     SourceWithSecret,
-    StoredHook,
-    Taken,
 )
 from tinytown.models.worker import Worker
 

@@ -13,7 +13,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
-from tinytown.models.source import HOOK_BYTES, Taken
+from tinytown.models.hook import HOOK_BYTES, Taken
 from tinytown.schemes import Hook
 from tinytown.town.intake import Challenge
 

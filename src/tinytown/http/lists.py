@@ -11,10 +11,11 @@ from tinytown.models.audit import AuditLine
 from tinytown.models.delivery import Delivery, Replay
 from tinytown.models.endpoint import Endpoint
 from tinytown.models.event import Event
+from tinytown.models.hook import StoredHook
 from tinytown.models.key import Key
 from tinytown.models.mission import Mission
 from tinytown.models.question import Question
-from tinytown.models.source import Source, StoredHook
+from tinytown.models.source import Source
 from tinytown.models.worker import Worker
 from tinytown.store.events import LogLine
 

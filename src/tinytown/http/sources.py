@@ -13,6 +13,7 @@ from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, HookPage, Limit, SourcePage
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
+from tinytown.models.hook import StoredHook
 from tinytown.models.source import (
     DryRun,
     NewSource,
@@ -21,7 +22,6 @@ from tinytown.models.source import (
     Source,
     SourcePatch,
     SourceWithSecret,
-    StoredHook,
 )
 
 _MOVED: Final = refusals(400, 401, 403, 404, 412, 503)

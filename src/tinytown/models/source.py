@@ -1,4 +1,4 @@
-"""Source: a service whose webhooks this town takes, the rules for them, and what became of each."""
+"""Source: a service whose webhooks this town takes, and the rules for them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from tinytown.models.mission import Pool, Priority
-from tinytown.models.moves import Moves, one
 from tinytown.schemes import SchemeOptions
 
 SchemeName = Literal["github", "stripe", "slack", "linear", "standard", "hmac", "token", "basic"]
 Action = Literal["start_mission", "answer_question", "message", "cancel", "ignore"]
 
-HOOK_BYTES: Final = 1_048_576
-"""The largest hook that is taken. GitHub's own limit is 25 MB, its usual payload 8 KB."""
 RULES: Final = 50
 CONDITIONS: Final = 20
 SECRETS: Final = 4
@@ -28,34 +25,6 @@ class SourceState(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
 
-
-class HookState(StrEnum):
-    """Where a hook stands: `stored` waits for its rule; `dead` could not be carried out."""
-
-    STORED = "stored"
-    ROUTED = "routed"
-    IGNORED = "ignored"
-    DEAD = "dead"
-
-
-class HookMove(StrEnum):
-    """What can happen to a hook."""
-
-    ROUTE = "route"
-    IGNORE = "ignore"
-    GIVE_UP = "give_up"
-    REPLAY = "replay"
-
-
-ENDED: Final = one(HookState.ROUTED, HookState.IGNORED, HookState.DEAD)
-
-_S = HookState
-MOVES: Final[Moves[HookMove, HookState]] = {
-    HookMove.ROUTE: (one(_S.STORED), one(_S.ROUTED)),
-    HookMove.IGNORE: (one(_S.STORED), one(_S.IGNORED)),
-    HookMove.GIVE_UP: (one(_S.STORED), one(_S.DEAD)),
-    HookMove.REPLAY: (one(_S.DEAD, _S.IGNORED), one(_S.STORED)),
-}
 
 Scalar = str | int | float | bool | None
 Path = Annotated[
@@ -219,42 +188,6 @@ class SourceWithSecret(Source, frozen=True, kw_only=True):
 
     secret: str | None = None
     """None where the caller brought it."""
-
-
-class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """A hook is stored; `duplicate` when it was before."""
-
-    id: str
-    duplicate: bool
-
-
-class HookOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a hook."""
-
-    action: str = ""
-    """The action of its rule, or what the usual rules of its scheme did (`attach`, `follow_up`)."""
-    rule: str = ""
-    mission_id: str | None = None
-    question_id: str | None = None
-    reason: str | None = None
-
-
-class StoredHook(msgspec.Struct, frozen=True, kw_only=True):
-    """A hook as everyone sees it; its payload can be tried again in a dry run."""
-
-    id: str
-    source_id: str
-    kind: str
-    state: HookState
-    received_at: str
-    sent_at: str | None = None
-    settled_at: str | None = None
-    tries: int = 0
-    size: int = 0
-    """Bytes of its payload as JSON."""
-    payload_kept: bool = True
-    """Large payloads are let go once their hook is routed."""
-    outcome: HookOutcome | None = None
 
 
 class DryRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

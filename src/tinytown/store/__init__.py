@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
@@ -16,13 +18,15 @@ from tinytown.store.docket import Docket
 from tinytown.store.endpoints import Endpoints
 from tinytown.store.events import Events
 from tinytown.store.faults import Patience
-from tinytown.store.hooks import Hooks
 from tinytown.store.keys import Keyring
 from tinytown.store.missions import Missions
 from tinytown.store.questions import Questions
 from tinytown.store.scripts import Limits, Scripts, servers_own_clock
-from tinytown.store.sources import Sources
 from tinytown.store.workers import Workers
+
+if TYPE_CHECKING:
+    from tinytown.store.hooks import Hooks
+    from tinytown.store.sources import Sources
 
 __all__ = ["Limits", "Store", "open_store"]
 
@@ -52,11 +56,25 @@ class Store:
         self.endpoints = Endpoints(client, self.keys, scripts)
         self.deliveries = Deliveries(client, self.keys, scripts)
         self.access = Access(client, self.keys, scripts)
-        self.sources = Sources(client, self.keys, scripts)
-        self.hooks = Hooks(client, self.keys, scripts)
         self.audit = Audit(client, self.keys, scripts)
         self.clockwork = Clockwork(client, self.keys, scripts)
         self.scripts = scripts
+        self._client = client
+
+    # A worker has nothing to do with other services' webhooks, and does not load how they are read.
+    @cached_property
+    def sources(self) -> Sources:
+        """Whose hooks the town takes."""
+        from tinytown.store.sources import Sources
+
+        return Sources(self._client, self.keys, self.scripts)
+
+    @cached_property
+    def hooks(self) -> Hooks:
+        """What they sent, and what became of it."""
+        from tinytown.store.hooks import Hooks
+
+        return Hooks(self._client, self.keys, self.scripts)
 
     @property
     def patience(self) -> Patience:

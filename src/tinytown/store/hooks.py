@@ -9,7 +9,8 @@ import msgspec
 from redis import exceptions as redis_errors
 
 from tinytown.errors import HookNotFound, IllegalMove, TooMany
-from tinytown.models.source import HookMove, HookOutcome, HookState, SourceRecord, StoredHook
+from tinytown.models.hook import HookMove, HookOutcome, HookState, StoredHook
+from tinytown.models.source import SourceRecord
 from tinytown.store import records
 from tinytown.store.events import entries
 from tinytown.store.faults import store_errors

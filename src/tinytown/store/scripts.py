@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from tinytown.models import delivery, endpoint, mission, question, source, task, worker
+from tinytown.models import delivery, endpoint, hook, mission, question, task, worker
 from tinytown.models.moves import Moves
 from tinytown.store.assembly import assemble
 from tinytown.store.client import Script
@@ -34,7 +34,7 @@ TABLES: Final[dict[str, Moves[Any, Any]]] = {
     "worker": worker.MOVES,
     "endpoint": endpoint.MOVES,
     "delivery": delivery.MOVES,
-    "hook": source.MOVES,
+    "hook": hook.MOVES,
 }
 
 BUCKETS_MS: Final = (
@@ -112,6 +112,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Failures further apart than this, ten times the longest pause, are not in a row."""
     starts_ttl: int = 86_400
     """Seconds a lapsed promise is kept for the next launcher to count it."""
+    endpoints: int = 500
+    """Beside the callbacks of missions; all of them are read whenever one is changed."""
     sources: int = 100
     hooks: int = 10_000
     """Hooks that wait to be routed: ten seconds of a thousand a second with no router."""

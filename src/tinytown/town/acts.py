@@ -18,9 +18,10 @@ from tinytown.errors import (
     NotFound,
     TooMany,
 )
+from tinytown.models.hook import HookMove, HookOutcome
 from tinytown.models.key import Actor
 from tinytown.models.mission import ENDED, Mission
-from tinytown.models.source import GithubRules, HookMove, HookOutcome, Preview, SourceRecord
+from tinytown.models.source import GithubRules, Preview, SourceRecord
 from tinytown.store import Store
 from tinytown.store.hooks import Waiting
 from tinytown.store.missions import ThreadIsOpen

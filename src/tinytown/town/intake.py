@@ -18,7 +18,8 @@ import msgspec
 
 from tinytown import clock, ids
 from tinytown.errors import Unauthenticated, Unavailable
-from tinytown.models.source import SourceRecord, SourceState, Taken
+from tinytown.models.hook import Taken
+from tinytown.models.source import SourceRecord, SourceState
 from tinytown.schemes import Hook, Recognised, Rejected, SchemeOptions, recognise
 from tinytown.store import Store
 from tinytown.vault import Vault

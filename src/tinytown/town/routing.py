@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from tinytown.errors import StoreUnavailable, TownError
-from tinytown.models.source import HookMove, HookOutcome
+from tinytown.models.hook import HookMove, HookOutcome
 from tinytown.store import Store
 from tinytown.store.hooks import Entry, Settled, Waiting
 from tinytown.town.acts import Acts, Done

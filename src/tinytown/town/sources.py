@@ -10,6 +10,7 @@ import msgspec
 
 from tinytown import clock, ids
 from tinytown.errors import HookNotFound, Invalid, SourceNotFound, Stale, TownError
+from tinytown.models.hook import StoredHook
 from tinytown.models.source import (
     SECRETS,
     DryRun,
@@ -25,7 +26,6 @@ from tinytown.models.source import (
     SourceSecret,
     SourceState,
     SourceWithSecret,
-    StoredHook,
 )
 from tinytown.schemes import check_options, new_secret
 from tinytown.schemes.reading import field, kind_of
