@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from posts import DAY, LEASE, add, file, lease, next_due_in, record, state_of, webhook
-from tinytown.errors import Stale
+from tinytown.errors import Stale, TooMany
 from tinytown.models.delivery import DeliveryState
 from tinytown.models.endpoint import EndpointState
 from tinytown.store import Limits, Store
@@ -284,3 +284,14 @@ async def test_changing_what_somebody_else_has_changed_is_refused(store: Store) 
         await store.endpoints.drop(made.id, digest=digest_of(made))
     assert await store.endpoints.read(made.id) == theirs
     await store.endpoints.drop(made.id, digest=digest_of(theirs))
+
+
+async def test_a_town_has_so_many_endpoints_and_no_more(redis_url: str) -> None:
+    async with open_town(redis_url, limits=Limits(endpoints=2)) as store:
+        first, second = webhook(), webhook()
+        for each in (first, second, first):  # changing one adds none
+            await store.endpoints.put(each)
+        with pytest.raises(TooMany):
+            await store.endpoints.put(webhook())
+        await store.endpoints.drop(second.id)
+        await store.endpoints.put(webhook())

@@ -54,7 +54,7 @@ ThePost: TypeAlias = NamedDependency[Post]
     opt={"scope": "write"},
     operation_id="add_endpoint",
     summary="Add an endpoint",
-    responses=refusals(400, 401, 403, 409, 413, 415, 422, 503),
+    responses=refusals(400, 401, 403, 409, 413, 415, 422, 429, 503),
 )
 async def add_endpoint(
     data: JSONBody[NewEndpoint], town: TheTown, replies: TheReplies

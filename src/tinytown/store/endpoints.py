@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from tinytown.errors import EndpointNotFound, Stale
+from tinytown.errors import EndpointNotFound, Stale, TooMany
 from tinytown.models.endpoint import EndpointRecord, EndpointState
 from tinytown.store.faults import store_errors
 from tinytown.store.keys import Keyring
-from tinytown.store.replies import DONE, REFUSED, refuse
+from tinytown.store.replies import DONE, REFUSED, TOO_MANY, refuse
 from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
@@ -77,6 +77,8 @@ class Endpoints:
     def _changed(reply: Any, move: str) -> None:
         if reply[0] == REFUSED:
             raise Stale("the endpoint was changed since it was read")
+        if reply[0] == TOO_MANY:
+            raise TooMany("a town has at most 500 endpoints")
         if reply[0] != DONE:
             refuse(reply, EndpointNotFound, "endpoint", move)
 
