@@ -55,6 +55,8 @@ async def test_a_rule_is_tried_on_a_pasted_payload(tt: Laptop, tmp_path: Path) -
     found = await tt("source", "test", "last", str(payload))
     assert "charge.disputed would start mission" in found.out
     assert "goal:\nRefund ch_1" in found.out
+    piped = await tt("source", "test", "last", "-", stdin=payload.read_bytes())
+    assert piped.out == found.out
     payload.write_text('{"type": "charge.disputed"}')
     failed = await tt("source", "test", "last", str(payload), code=1)
     assert "it would fail: rule 1 needs payload.data.id" in failed.err

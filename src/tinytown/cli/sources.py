@@ -203,11 +203,14 @@ async def show(town: TownClient, source_id: str, *, as_json: bool) -> None:
     example="""
     tt source test last --hook last
     tt source test last payload.json --header X-GitHub-Event=issues
+    pbpaste | tt source test last - --kind charge.disputed
     """,
 )
 @source_id
 @click.argument(
-    "payload", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+    "payload",
+    required=False,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
 )
 @click.option("--hook", "hook_id", help="A hook it sent before, or `last`.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="With the payload.")
@@ -255,10 +258,12 @@ async def test(
 
 
 def _payload(file: Path) -> Any:
+    """Read a pasted hook; `-` is standard input."""
+    pasted = str(file) == "-"
     try:
-        return msgspec.json.decode(file.read_bytes())
+        return msgspec.json.decode(sys.stdin.buffer.read() if pasted else file.read_bytes())
     except msgspec.DecodeError as error:
-        raise Failure(f"{file}: {error}", USAGE) from None
+        raise Failure(f"{'standard input' if pasted else file}: {error}", USAGE) from None
 
 
 def _move(name: str, sentence: str) -> None:
