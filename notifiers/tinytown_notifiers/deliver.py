@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -32,6 +33,9 @@ _log = logging.getLogger(__name__)
 
 PLACES: Final = 64
 """Deliveries on their way at once; a push may hold a thread, a webhook a socket."""
+WEBHOOK_PLACES: Final = 48
+"""Of these, as many as webhooks may have: a dozen receivers that never answer keep no phone from
+ringing."""
 LEASE_SECONDS: Final = 45.0
 """More than twice the longest attempt (20 s): a lease that ends means a notifier that died."""
 LOOK_SECONDS: Final = 60.0
@@ -48,6 +52,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     waits: Waits = Waits()
     """How patient it is with a program that names no schedule of its own."""
     places: int = PLACES
+    webhook_places: int = WEBHOOK_PLACES
     lease_seconds: float = LEASE_SECONDS
     look_seconds: float = LOOK_SECONDS
     grace_seconds: float = GRACE_SECONDS
@@ -64,7 +69,7 @@ class Deliverer:
         self._rules = rules
         self._directory = Directory(store)
         self._recorder = Recorder(store)
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
         self._shelters: set[anyio.CancelScope] = set()
         self._bell = anyio.Event()
 
@@ -94,7 +99,7 @@ class Deliverer:
 
     async def _hand_out(self, attempts: anyio.abc.TaskGroup) -> float:
         """Start what is due as far as there are places; says how long there is nothing to do."""
-        free = self._rules.places - self._under_way
+        free = self._rules.places - self._under_way.total()
         if free <= 0:
             return self._rules.look_seconds  # whoever gets done rings
 
@@ -102,10 +107,11 @@ class Deliverer:
             self._store.deliveries.claim,
             lease_ms=round(self._rules.lease_seconds * 1000),
             limit=free,
+            webhooks=max(0, self._rules.webhook_places - self._under_way["webhook"]),
         )
         due = await self._store.patience.keep_trying("deliver", claim)
         for delivery in due.deliveries:
-            self._under_way += 1
+            self._under_way[delivery.kind] += 1
             attempts.start_soon(self._attempt, delivery, due.version)
         if len(due.deliveries) == free or not due.next_due_ms:
             return self._rules.look_seconds
@@ -121,7 +127,7 @@ class Deliverer:
                 _trace(delivery)  # the lease brings it back
             finally:
                 self._shelters.discard(shelter)
-                self._under_way -= 1
+                self._under_way[delivery.kind] -= 1
                 self.ring()
 
     async def _try(self, delivery: DueDelivery, version: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -27,6 +28,8 @@ ORPHAN_SECONDS: Final = 5.0
 """Planning takes milliseconds; an event that was read and not planned by then is an orphan."""
 ORPHANS_EVERY_SECONDS: Final = 60.0
 BATCH: Final = 100
+SKEW_SECONDS: Final = 60.0
+"""How far the townhall's clock, which dates endpoints, may be ahead of that which dates events."""
 
 
 class Watch:
@@ -111,7 +114,11 @@ class Watch:
             if not self._version:
                 self._version, self._records = await self._store.endpoints.all()
             labels = await self._labels(event)
-            wanted = [record.id for record in self._records if wants(record, event, labels)]
+            wanted = [
+                record.id
+                for record in self._records
+                if wants(record, event, labels) and not is_history(record, event)
+            ]
             filed = await self._store.deliveries.plan(event, wanted, version=self._version)
             if filed is None:
                 self._version = ""
@@ -126,6 +133,14 @@ class Watch:
         if event.mission_id is None or not any(each.filter.labels for each in self._records):
             return {}
         return await self._store.missions.labels(event.mission_id)
+
+
+def is_history(record: EndpointRecord, event: Event) -> bool:
+    """Tell whether an event happened before the endpoint was there: only a replay tells those."""
+    if not record.created_at:
+        return False
+    added_ms = datetime.fromisoformat(record.created_at).timestamp() * 1000
+    return happened_ms(event) < added_ms - SKEW_SECONDS * 1000
 
 
 def happened_ms(event: Event) -> int:

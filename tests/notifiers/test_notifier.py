@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import anyio
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -12,6 +14,7 @@ from conftest import Eventually
 from fakes.errand import add_endpoint, start_errand
 from fakes.notifying import LINKS, deliveries, notifier_of, only, running
 from fakes.ntfy import Fault, NtfyServer
+from tinytown import clock
 from tinytown.errors import EndpointNotFound
 from tinytown.models.delivery import DeliveryState
 from tinytown.store import Store
@@ -278,3 +281,18 @@ async def test_an_idle_notifier_hardly_speaks_to_redis(
         await anyio.sleep(2)  # idling is what is measured
         after = int((await redis.info("stats"))["total_commands_processed"])
     assert after - before <= 1, "the INFO that asked; reads block, claims wait for the bell"
+
+
+async def test_who_is_added_hears_of_nothing_that_was_before(
+    store: Store, ntfy: NtfyServer, sink: PushSink, eventually: Eventually
+) -> None:
+    await (await start_errand(store, title="Before")).finish(summary="Done.")
+    later = clock.written(clock.now() + timedelta(hours=1))
+    added = await add_endpoint(store, ntfy.endpoint("phone"))
+    record = await store.endpoints.read(added)
+    await store.endpoints.put(msgspec.structs.replace(record, created_at=later))
+    old = await add_endpoint(store, ntfy.endpoint("old"))
+    async with running(notifier_of(store, sink)):
+        await eventually(lambda: ntfy.on("old"), "the push to who was there")
+    assert await deliveries(store, added) == []
+    assert len(await deliveries(store, old)) == 1

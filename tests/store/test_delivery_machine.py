@@ -163,11 +163,16 @@ class DeliveryMachine(DeliveryScene):
     @precondition(lambda self: self.deliveries)
     @rule(which=pick)
     def replay_what_is_not_over(self, which: int) -> None:
-        """What is due or obsolete cannot be replayed."""
+        """What is due goes now, what is on its way goes on, what is obsolete stays so."""
         id_ = list(self.deliveries)[-1 - which % len(self.deliveries)]
-        if self.deliveries[id_].state in {"due", "flight", "obsolete"}:
+        place = self.deliveries[id_]
+        if place.state == "obsolete":
             with pytest.raises(IllegalMove):
                 self.do(self.store.deliveries.replay(id_))
+        elif place.state in {"due", "flight"}:
+            self.do(self.store.deliveries.replay(id_))
+            if place.state == "due":
+                self.model.hasten(place, self.clock.ms)
 
     @precondition(lambda self: self.endpoints)
     @rule(which=pick, everybody=st.booleans(), missing=st.booleans())

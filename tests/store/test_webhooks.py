@@ -22,7 +22,7 @@ from towns import TurnedClock, open_town, start, told
 @pytest.fixture
 async def tiny(redis_url: str) -> AsyncIterator[Store]:
     """Lend a town in which no more than three deliveries may wait for an endpoint."""
-    async with open_town(redis_url, limits=Limits(backlog=3)) as store:
+    async with open_town(redis_url, limits=Limits(backlog=3, sweep=2)) as store:
         yield store
 
 
@@ -295,3 +295,55 @@ async def test_a_town_has_so_many_endpoints_and_no_more(redis_url: str) -> None:
             await store.endpoints.put(webhook())
         await store.endpoints.drop(second.id)
         await store.endpoints.put(webhook())
+
+
+async def test_who_asks_for_a_delivery_now_does_not_wait_for_its_time(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store, fifo=True)
+    await file(store, endpoint)
+    for _ in range(5):
+        [each] = await lease(store)
+        await record(store, each, "retry", delay_ms=1, hold_ms=DAY * 1000, reason="HTTP 503")
+        assert await lease(store) == []
+        assert (await store.deliveries.replay(each.id)).state is DeliveryState.DUE
+    [probe] = await lease(store)
+    await store.deliveries.replay(probe.id)
+    assert await lease(store) == [], "it is on its way already"
+    await record(store, probe, "delivered")
+    assert await state_of(store, endpoint) is EndpointState.ACTIVE
+
+
+async def test_webhooks_that_take_all_their_places_leave_those_of_phones(store: Store) -> None:
+    programs = [await add(store, max_in_flight=8) for _ in range(4)]
+    await file(store, *programs, times=5)
+    phone = await add(store, kind="push", url="json://x")
+    await file(store, phone)
+    first = await store.deliveries.claim(lease_ms=LEASE, limit=8, webhooks=6)
+    assert len(first.deliveries) == 7
+    assert [each.endpoint_id for each in first.deliveries if each.kind == "push"] == [phone]
+    await file(store, phone)
+    full = await store.deliveries.claim(lease_ms=LEASE, limit=2, webhooks=0)
+    assert full.deliveries == [], "the phone has one on its way"
+    assert full.next_due_ms > full.now_ms, "nothing to hurry for: who gets done asks again"
+
+
+async def test_clearing_away_what_expired_takes_a_bounded_breath(
+    store: Store, books: Redis, tiny: Store
+) -> None:
+    endpoint = await add(store)
+    await file(store, endpoint, times=3)
+    await store.endpoints.move(endpoint, "disable", reason="")
+    for key in books.scan_iter("*:delivery:*"):
+        books.delete(key)
+    await store.endpoints.move(endpoint, "revive", reason="")
+    assert (await tiny.deliveries.claim(lease_ms=LEASE, limit=9)).deliveries == []
+    assert books.zcard(store.keys("endpoint_due", endpoint)) == 1
+    assert (await tiny.deliveries.claim(lease_ms=LEASE, limit=9)).deliveries == []
+    reasons = [
+        event.data["reason"]
+        for event in await store.events.after("0-0", limit=99)
+        if event.type == "delivery.dead"
+    ]
+    assert reasons == [f"{count} expired while their endpoint was disabled" for count in (2, 1)]

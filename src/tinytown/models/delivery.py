@@ -38,8 +38,9 @@ MOVES: Final[Moves[DeliveryMove, DeliveryState]] = {
     DeliveryMove.RETRY: (one(_S.DUE), one(_S.DUE)),
     DeliveryMove.GIVE_UP: (one(_S.DUE), one(_S.DEAD)),
     DeliveryMove.DROP: (one(_S.DUE), one(_S.OBSOLETE)),
-    # What was delivered may be sent again: the receiver may have lost it since.
-    DeliveryMove.REPLAY: (one(_S.DEAD, _S.DELIVERED), one(_S.DUE)),
+    # What was delivered may be sent again, the receiver may have lost it since; and what is due
+    # need not wait for its time.
+    DeliveryMove.REPLAY: (one(_S.DEAD, _S.DELIVERED, _S.DUE), one(_S.DUE)),
 }
 
 
@@ -79,6 +80,7 @@ class DueDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     endpoint_id: str
+    kind: str
     event: Event
     attempt: int
     created_at_ms: int

@@ -21,7 +21,7 @@ from tinytown.store.wire import Client
 Outcome: TypeAlias = Literal["delivered", "retry", "dead", "obsolete"]
 Effect: TypeAlias = Literal["", "throttle", "disable"]
 
-_ROW = 6
+_ROW = 7
 _RECORDED: Final = {DONE: True, NOT_YOURS: False, MISSING: None}
 
 
@@ -76,9 +76,17 @@ class Deliveries:
         )
         return int(reply[1]) if reply[0] == DONE else None
 
-    async def claim(self, *, lease_ms: int, limit: int) -> Due:
-        """Lease what is due, of every endpoint as much as it has room for."""
-        reply = await self._scripts.run("claim_deliveries", lease_ms=lease_ms, limit=limit)
+    async def claim(self, *, lease_ms: int, limit: int, webhooks: int | None = None) -> Due:
+        """Lease what is due, of every endpoint as much as it has room for.
+
+        Of the `limit`, no more than `webhooks` go to programs, where that is given.
+        """
+        reply = await self._scripts.run(
+            "claim_deliveries",
+            lease_ms=lease_ms,
+            limit=limit,
+            webhooks=limit if webhooks is None else webhooks,
+        )
         _, next_due, now, version, flat, bodies = reply
         rows = [flat[index : index + _ROW] for index in range(0, len(flat), _ROW)]
         events = {

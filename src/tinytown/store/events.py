@@ -119,10 +119,14 @@ class Events:
         ]
 
     async def ensure_group(self) -> None:
-        """Create the notifiers' group at the stream's beginning, unless it is there."""
+        """Create the notifiers' group, unless it is there: where the last one was, or at 0-0.
+
+        Somebody who loses it must not have a phone ring for all that the stream still holds.
+        """
         try:
             with store_errors():
-                await self._client.xgroup_create(self.stream, GROUP, id="0-0", mkstream=True)
+                begin = await self._client.get(self._keys("planned")) or "0-0"
+                await self._client.xgroup_create(self.stream, GROUP, id=begin, mkstream=True)
         except redis_errors.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise

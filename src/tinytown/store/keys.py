@@ -38,6 +38,8 @@ class Key(msgspec.Struct, frozen=True):
 KEYS: Final = (
     Key("events", "events", "stream", "permanent", "every script that changes a state",
         "the town's event stream; bounded by EVENTS_KEPT; group `notifiers`"),
+    Key("planned", "planned", "string", "permanent", "plan_deliveries",
+        "the last event filed for anybody: there the group `notifiers` begins again if it is lost"),
     Key("counters", "counters", "hash", "permanent", "every script that counts",
         "what only grows: events, finished missions, deliveries, histograms"),
     Key("gauges", "gauges", "hash", "permanent", "every script that moves a record",

@@ -203,10 +203,11 @@ def _as_told(facts: dict[str, Any]) -> dict[str, Any]:
 
 def due(row: Sequence[Any], events: Mapping[str, Event]) -> DueDelivery:
     """Make a leased delivery of one row of claim_deliveries; `events` by their stream id."""
-    id_, endpoint_id, attempt, created_at, round_try, stream_id = row
+    id_, endpoint_id, attempt, created_at, round_try, stream_id, kind = row
     return DueDelivery(
         id=id_,
         endpoint_id=endpoint_id,
+        kind=kind,
         event=events[stream_id],
         attempt=attempt,
         created_at_ms=int(created_at),

@@ -62,6 +62,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries that may wait for one endpoint; one more is a dead letter at once."""
     losses: int = 5
     """Notifiers that may be lost while they send a delivery, before it is taken for the cause."""
+    sweep: int = 100
+    """Deliveries that one claim clears away, of an endpoint, before it finds one to send."""
     planning_tries: int = 5
     """How often an event is tried that nobody can plan (once a minute), before those behind it go
     on where order was asked."""

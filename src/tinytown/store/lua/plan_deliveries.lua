@@ -15,5 +15,6 @@ end
 if callback_wants(event) and file_delivery(event, callback_of(event.mission)) then
   filed = filed + 1
 end
+if filed > 0 then redis.call('SET', K.planned, event.id) end
 redis.call('XACK', K.events, 'notifiers', event.id)
 return { 1, filed }
