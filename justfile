@@ -55,7 +55,7 @@ rooms:
 # pytest, arguments passed through
 [group("every day")]
 test *args:
-    pytest -n 2 {{ args }}
+    pytest -n 3 {{ args }}
 
 # deploy files against other people's schemas (fetched once, or given by $DEPLOY_SCHEMAS)
 [group("every day")]
@@ -70,12 +70,12 @@ story:
 # branch coverage, as text and as htmlcov/
 [group("every day")]
 cov *args:
-    pytest -n 2 --cov --cov-report=term --cov-report=html {{ args }}
+    pytest -n 3 --cov --cov-report=term --cov-report=html {{ args }}
 
 # hypothesis with ten times the examples
 [group("every day")]
 props *args:
-    pytest -n 2 --hypothesis-profile thorough --timeout 600 {{ args }} $(grep -rl --include='test_*.py' hypothesis tests)
+    pytest -n 3 --hypothesis-profile thorough --timeout 600 {{ args }} $(grep -rl --include='test_*.py' hypothesis tests)
 
 # bytes, steered by coverage, at whatever verifies a signature; then libFuzzer's flags (Linux)
 [group("every day")]

@@ -153,7 +153,7 @@ def test_each_recipe_of_the_justfile_can_be_read() -> None:
 def test_ci_runs_the_two_commands_of_the_readme_word_for_word() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     steps = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
-    commands = re.findall(r"^.*(?:tt demo|pytest -n 2)$", readme, re.MULTILINE)
+    commands = re.findall(r"^.*(?:tt demo|pytest -n 3)$", readme, re.MULTILINE)
     assert len(commands) == 2, "one line for a newcomer to see it work, one to run the tests"
     assert [command for command in commands if command not in steps] == []
 
