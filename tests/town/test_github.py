@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hooking import issue
-from tinytown.models.source import GithubRules, SourceRecord
+from tinytown.models.source import Association, GithubRules, Rule, SourceRecord
 from tinytown.town.deciding import decide, facts_of
 from tinytown.town.github import mentions, same_repository
 from tinytown.town.rules import Decision
@@ -15,13 +15,14 @@ from tinytown.town.rules import Decision
 MISSION = "mis_01m83aejvxngkfbkhy9jk7b3z8"  # in names of tests: the same in every process
 
 
-def decided(kind: str, payload: Any, **rules: Any) -> Decision:
+def decided(kind: str, payload: Any, *, own: tuple[Rule, ...] = (), **rules: Any) -> Decision:
     source = SourceRecord(
         id="src_1",
         scheme="github",
         name="our repositories",
         created_at="",
         updated_at="",
+        rules=own,
         github=GithubRules(**rules),
     )
     return decide(source, facts_of(source, kind=kind, headers={}, payload=payload))
@@ -111,6 +112,53 @@ def test_who_may_is_for_the_owner_to_say() -> None:
     assert open_to_all.action == "start_mission"
     owner = comment("@tinytown go", "OWNER")
     assert decided("issue_comment.created", owner, author_associations=()).action == "ignore"
+
+
+# What a hook brings -> where in its payload its author's association stands.
+SAID = [
+    ("issue_comment.created", "comment"),
+    ("issue_comment.edited", "comment"),
+    ("commit_comment.created", "comment"),
+    ("pull_request_review_comment.created", "comment"),
+    ("pull_request_review.submitted", "review"),
+    ("issues.opened", "issue"),
+    ("issues.edited", "issue"),
+    ("pull_request.opened", "pull_request"),
+    ("discussion.created", "discussion"),
+]
+
+
+@pytest.mark.parametrize(("kind", "what"), SAID)
+def test_a_rule_of_ones_own_is_as_closed_to_strangers_as_the_usual(kind: str, what: str) -> None:
+    rule = Rule(action="start_mission", fields={"goal": "Look at {{ kind }}"})
+
+    def ruled(association: str, sender: str = "eve", **rules: Any) -> Decision:
+        said = {"user": {"login": "eve"}, "author_association": association, "body": "do it"}
+        payload = issue(association="OWNER")
+        if what in {"pull_request", "discussion"}:
+            del payload["issue"]
+        payload |= {what: said, "sender": {"login": sender}}
+        return decided(kind, payload, own=(rule,), **rules)
+
+    for stranger in ("NONE", "CONTRIBUTOR", "FIRST_TIMER", ""):
+        refused = ruled(stranger)
+        assert (refused.action, "eve" in refused.reason) == ("ignore", True), stranger
+        # Nor do a stranger's words become a member's by passing through his hands.
+        assert ruled(stranger, "octocat").action == "ignore"
+    assert ruled("MEMBER").action == "start_mission"
+    everybody = get_args(Association)
+    for stranger in everybody:
+        assert ruled(stranger, author_associations=everybody).action == "start_mission"
+
+
+def test_what_somebody_with_the_right_to_does_with_a_strangers_issue_is_his() -> None:
+    rule = Rule(action="start_mission", fields={"goal": "Look at {{ kind }}"})
+    stranger = labeled(association="NONE", author="eve")
+    assert decided("issues.labeled", stranger, own=(rule,)).action == "start_mission"
+    stranger["sender"]["login"] = "eve"
+    assert decided("issues.labeled", stranger, own=(rule,)).action == "ignore"
+    pushed = {key: value for key, value in issue().items() if key != "issue"}
+    assert decided("push", pushed, own=(rule,)).action == "start_mission", "nobody's text"
 
 
 @pytest.mark.parametrize(

@@ -83,12 +83,12 @@ Word = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
 class GithubRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What GitHub's hooks do where no rule is given, and what is refused in any case."""
+    """What GitHub's hooks do where no rule is given, and whom they never obey, rule or not."""
 
     repositories: Annotated[tuple[Repository, ...], msgspec.Meta(max_length=100)] = ()
     """`owner/name`, with `*` for any; none = every repository that signs with the secret."""
     author_associations: tuple[Association, ...] = ("OWNER", "MEMBER", "COLLABORATOR")
-    """Who may start a mission by writing; labels can only be set by those who may."""
+    """Whose words count, in own rules too; labels can only be set by those who may."""
     label: Word = "tinytown"
     mention: Word = "@tinytown"
     bot: Word = "tinytown"

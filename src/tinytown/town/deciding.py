@@ -31,6 +31,8 @@ def decide(source: SourceRecord, facts: Mapping[str, Any], *, mark: str | None =
             return Decision(action="ignore", reason=refused)
         if not source.rules:
             return github.decide(usual, facts, fence)
+        if refused := github.strangers_words(usual, facts):
+            return Decision(action="ignore", reason=refused)
     if source.scheme == "slack" and not source.rules:
         return _slack(facts)
     return by_rules(source.rules, facts, fence)

@@ -43,6 +43,11 @@ _FAILED: Final = frozenset({"failure", "timed_out", "startup_failure"})
 _QUOTED: Final = re.compile(r"(?m:^[ \t]*>[^\n]*)|```(?s:.*?)(?:```|\Z)|`[^`\n]*`")
 
 
+# Where a hook has what somebody wrote: remarks first, for what they are about comes with them.
+_REMARKS: Final = ("comment", "review")
+_TOPICS: Final = ("issue", "pull_request", "discussion")
+
+
 def refusal(rules: GithubRules, facts: Mapping[str, Any]) -> str:
     """Say why a hook is not obeyed whatever the rules say; empty when it may be."""
     repository = text(facts, "payload.repository.full_name")
@@ -58,6 +63,22 @@ def refusal(rules: GithubRules, facts: Mapping[str, Any]) -> str:
     if login.casefold() == rules.bot.casefold():
         return f"{login} is ourselves"
     return ""
+
+
+def strangers_words(rules: GithubRules, facts: Mapping[str, Any]) -> str:
+    """Say whose words a hook brings that may not start missions; empty when it brings none.
+
+    What somebody else does with an issue (labels, assigns, closes it) counts as theirs: GitHub lets
+    only those do so who have the right to.
+    """
+    written = (each for each in (*_REMARKS, *_TOPICS) if find(facts, f"payload.{each}"))
+    what = next(written, None)
+    if what is None:
+        return ""
+    where = f"payload.{what}"
+    said = what in _REMARKS or str(facts["kind"]).endswith((".opened", ".edited", ".created"))
+    author, sender = text(facts, f"{where}.user.login"), text(facts, "payload.sender.login")
+    return _stranger(rules, facts, where) if said or sender == author else ""
 
 
 def decide(rules: GithubRules, facts: Mapping[str, Any], fence: Fence) -> Decision:
@@ -86,9 +107,8 @@ def _labeled(rules: GithubRules, facts: Mapping[str, Any], fence: Fence) -> Deci
     label = text(facts, "payload.label.name")
     if label.casefold() != rules.label.casefold():
         return Decision(action="ignore", reason=f"the label {label} starts nothing")
-    author, sender = text(facts, f"payload.{about}.user.login"), text(facts, "payload.sender.login")
-    # Who labels what others wrote has the right to; a form's own labels are set by its author.
-    if sender == author and (refused := _stranger(rules, facts, f"payload.{about}")):
+    # A form's own labels are set by its author.
+    if refused := strangers_words(rules, facts):
         return Decision(action="ignore", reason=refused)
     return _mission(rules, facts, fence, about=about, words="", why=f"got the label {label}")
 
@@ -100,7 +120,7 @@ def _spoken(rules: GithubRules, facts: Mapping[str, Any], fence: Fence) -> Decis
         said = f"{text(facts, f'payload.{about}.title')}\n{said}"
     if not mentions(said, rules.mention):
         return Decision(action="ignore", reason=f"nobody mentions {rules.mention}")
-    if refused := _stranger(rules, facts, f"payload.{words}"):
+    if refused := strangers_words(rules, facts):
         return Decision(action="ignore", reason=refused)
     words = words if words != about else ""
     return _mission(rules, facts, fence, about=about, words=words, why=f"mentions {rules.mention}")
@@ -210,7 +230,7 @@ def _review(rules: GithubRules, facts: Mapping[str, Any], fence: Fence) -> Decis
     name = text(facts, "payload.repository.full_name")
     if not mission or text(facts, f"{head}.repo.full_name").casefold() != name.casefold():
         return Decision(action="ignore", reason="it is about no mission's branch")
-    if refused := _stranger(rules, facts, "payload.review"):
+    if refused := strangers_words(rules, facts):
         return Decision(action="ignore", reason=refused)
     who = text(facts, "payload.review.user.login")
     verdict = text(facts, "payload.review.state").casefold()
