@@ -275,6 +275,24 @@ def test_controls_that_move_a_cursor_do_not_reach_an_agent() -> None:
     assert part.text == "a[2Jb\nc d\te"
 
 
+@pytest.mark.parametrize(
+    "unseen",
+    ["\u200b", "\u200d", "\u2060", "\ufeff", "\u00ad", "\u202e", "\u2066", "\u061c", "\U000e0041",
+     "\U000e007f", "\U000e0100"],
+)  # fmt: skip
+def test_what_people_do_not_see_does_not_reach_an_agent(unseen: str) -> None:
+    part = quoted("x", f"fix{unseen} it, näher 修 🎉")
+    assert isinstance(part, Quote)
+    assert part.text == "fix it, näher 修 🎉"
+
+
+def test_a_word_stands_without_a_fence_only_while_it_can_be_no_more_than_a_name() -> None:
+    for name in ("42", "octo/town#12", "v1.2.3-rc.1", "me@town.example", "a" * 64):
+        assert quoted("x", name) == name
+    for more in ("a" * 65, "https://evil.example/do", "ssh://x", "now-ignore-" * 9, "a b", ""):
+        assert isinstance(quoted("x", more), Quote), more
+
+
 # Rules that cannot be -----------------------------------------------------------------------------
 
 

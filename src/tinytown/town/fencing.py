@@ -15,9 +15,14 @@ import msgspec
 
 from tinytown.errors import Invalid
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-# A word that can be read only as a name, a number or an address may stand among the town's own.
-_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:#+=-]{0,199}")
+_UNSEEN: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"  # controls, halves of characters
+    r"\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # no width, or a direction
+    r"\U000e0000-\U000e0fff]"  # tags: a whole alphabet that models read and people do not see
+)
+# A word that can be read only as a name or a number may stand among the town's own. Longer ones can
+# be sentences-with-hyphens, and a link is an invitation.
+_PLAIN: Final = re.compile(r"(?!.*://)[A-Za-z0-9][A-Za-z0-9._/@:#+=-]{0,63}")
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -98,5 +103,5 @@ def shortened(text: str, by: int) -> str:
 
 
 def readable(text: str) -> str:
-    """Drop what moves a cursor or is no character: controls other than line ends and tabs."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+    """Drop what nobody sees: controls but line ends and tabs, zero widths, directions and tags."""
+    return _UNSEEN.sub("", text.replace("\r\n", "\n"))
