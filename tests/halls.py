@@ -81,12 +81,12 @@ class Hall:
         return (await self.town.keys.make(NewKey(name="-".join(scopes), scopes=scopes))).key
 
 
-def make_town(store: Store, outside: Outside) -> Town:
+def make_town(store: Store, outside: Outside, *, secret_key: str | None = None) -> Town:
     """Build the town of a store."""
     town = Town(
         store,
         rules=TownRules(),
-        vault=Vault(None, store.town),
+        vault=Vault(secret_key, store.town),
         links=AnswerLinks(town=store.town, keys=[b"a secret of sixteen bytes"]),
         check_url=outside.check,
         redact_url=lambda url: url.partition("://")[0] + "://•••",
@@ -112,7 +112,12 @@ async def open_hall(
     )
     with Listener("127.0.0.1", 0) as listener:
         async with anyio.create_task_group() as group:
-            for service in (town.hub, town.logs, dispatcher, HookRouter(store, town.acts)):
+            for service in (
+                town.hub,
+                town.logs,
+                dispatcher,
+                HookRouter(store, town.acts, town.vault),
+            ):
                 group.start_soon(service.run)
             async with listener.serving(door.app):
                 yield Hall(town, door, listener.address, outside)

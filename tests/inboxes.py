@@ -69,12 +69,18 @@ async def inbox(
 
 @asynccontextmanager
 async def routing(
-    town: Town, *, routers: int = 1, orphan_seconds: float = 0.2
+    town: Town, *, routers: int = 1, orphan_seconds: float = 0.2, look_seconds: float = 60
 ) -> AsyncIterator[None]:
     """Route the hooks of a town for as long as the block lasts."""
     async with anyio.create_task_group() as group:
         for _ in range(routers):
-            router = HookRouter(town.store, town.acts, orphan_seconds=orphan_seconds)
+            router = HookRouter(
+                town.store,
+                town.acts,
+                town.vault,
+                orphan_seconds=orphan_seconds,
+                look_seconds=look_seconds,
+            )
             group.start_soon(router.run)
         yield
         group.cancel_scope.cancel()

@@ -156,7 +156,7 @@ async def running_townhall(
         notifier = Notifier(store, vault=vault, writer=writer, sink=sink, sender=sender)
         # What a tick makes due (a replay) comes without an event that the notifier would hear.
         dispatcher = Dispatcher(store, town.hub, handled=notifier.ring)
-        background += [town.hub, town.logs, dispatcher, HookRouter(store, town.acts)]
+        background += [town.hub, town.logs, dispatcher, HookRouter(store, town.acts, vault)]
         if config.notifier:
             background.append(notifier)
         door = Door(

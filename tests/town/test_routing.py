@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import hmac
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from redis import Redis
 
 from conftest import Eventually
 from halls import Outside, make_town
-from inboxes import START, inbox, routing
-from tinytown.models.hook import HookState
+from hooking import SECRET
+from inboxes import START, Inbox, inbox, routing
+from tinytown import clock
+from tinytown.models.hook import HookState, Taken
+from tinytown.models.source import DryRun, NewSource
+from tinytown.schemes import Hook
 from tinytown.store import Store
+from tinytown.store.hooks import GROUP
 from tinytown.town import Town
-from tinytown.town.routing import TRIES
-from towns import open_town
+from tinytown.town.routing import CONSUMER, LOOK_SECONDS, TRIES
+from towns import ask, hand, open_town, start
 
 
 @pytest.fixture
@@ -169,6 +178,100 @@ async def test_a_hook_that_ends_its_townhall_every_time_is_poison_too(
     found = await box.read(hook)
     assert found.state == "dead"
     assert "ended their townhall" in str(found.outcome)
+
+
+@asynccontextmanager
+async def orphaned(
+    town: Town,
+    box: Inbox,
+    redis_url: str,
+    eventually: Eventually,
+    *,
+    look_seconds: float = LOOK_SECONDS,
+) -> AsyncIterator[str]:
+    """Route in a town, and lend a hook whose router dies when ours has looked for the last time."""
+    store = town.store
+    hook = await box.put({"job": "orphan"})
+    await store.hooks.ensure_group()
+    async with store.blocking("test", block_seconds=1) as client:
+        [(entry, _)] = await store.hooks.consume(client, CONSUMER, block_ms=10, limit=1)
+    with Redis.from_url(redis_url, protocol=2) as redis:
+
+        def looks() -> int:
+            # Claimed once more, it is not ripe yet.
+            redis.xclaim(store.keys("hooks"), GROUP, CONSUMER, 0, [entry])
+            return int(redis.info("commandstats").get("cmdstat_xautoclaim", {"calls": 0})["calls"])
+
+        before = looks()
+        async with routing(town, orphan_seconds=0.5, look_seconds=look_seconds):
+            await eventually(lambda: looks() == before + 2)
+            assert not await box.settled(hook)
+            yield hook
+
+
+async def test_who_still_has_hooks_to_route_soon_finds_those_of_one_that_died(
+    town: Town, town_store: Store, eventually: Eventually, redis_url: str
+) -> None:
+    """Between two of its looks, which are a minute apart."""
+    box = await inbox(town_store, START)
+    async with orphaned(town, box, redis_url, eventually) as hook:
+        await box.put({"job": "another"})
+        await eventually(lambda: box.settled(hook))
+
+
+async def test_a_town_without_new_hooks_looks_for_orphans_every_while(
+    town: Town, town_store: Store, eventually: Eventually, redis_url: str
+) -> None:
+    box = await inbox(town_store, START)
+    async with orphaned(town, box, redis_url, eventually, look_seconds=1) as hook:
+        await eventually(lambda: box.settled(hook))
+    assert LOOK_SECONDS == 60, "docs/hooks.md says a minute"
+
+
+async def test_the_links_in_a_tap_are_sealed_and_outlive_the_townhall_that_stored_it(
+    town_store: Store, eventually: Eventually, redis_url: str
+) -> None:
+    town = make_town(town_store, Outside(), secret_key="a secret key for this test only")
+    await start(town_store)
+    claim = await (await hand(town_store)).take()
+    _, question = await ask(town_store, claim, options=("blue", "green"))
+    now = int(clock.unix_seconds())
+    tokens = [
+        town.links.make(question, expires_at=now + 3600, choice=choice) for choice in range(2)
+    ]
+    source = await town.sources.add(NewSource(scheme="slack", secret=SECRET))
+    buttons = [{"type": "button", "value": token} for token in tokens]
+    said = {
+        "type": "block_actions",
+        "user": {"name": "ada"},
+        "actions": buttons[1:],
+        "message": {"blocks": [{"type": "actions", "elements": buttons}]},
+    }
+    body = f"payload={quote(json.dumps(said))}".encode()
+    digest = hmac.new(SECRET.encode(), f"v0:{now}:".encode() + body, "sha256").hexdigest()
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "x-slack-request-timestamp": str(now),
+        "x-slack-signature": f"v0={digest}",
+    }
+    hook = Hook(headers=tuple(headers.items()), body=body)
+    taken = await town.intake.receive(source.id, hook, request_id="req_1")
+    assert isinstance(taken, Taken)
+
+    def kept() -> str:
+        with Redis.from_url(redis_url, decode_responses=True, protocol=2) as client:
+            return str(client.hgetall(town_store.keys("hook", taken.id)))
+
+    stored = kept()
+    assert "sealed:" in stored
+    assert not [token for token in tokens if token in stored]
+    tried = await town.sources.dry_run(source.id, DryRun(hook_id=taken.id))
+    assert tried.would == "answer_question"
+    async with routing(town):
+        await eventually(lambda: Inbox(town_store, None).settled(taken.id))  # type: ignore[arg-type]
+    found = await town.questions.read(question)
+    assert (found.answer, found.answered_by) == ("green", "ada")
+    assert not [token for token in tokens if token in kept()]
 
 
 async def test_a_damaged_record_is_put_aside_and_its_neighbours_are_routed(

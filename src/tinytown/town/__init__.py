@@ -57,6 +57,7 @@ class Town:
         self.name = store.town
         self.store = store
         self.rules = rules
+        self.vault = vault
         self.links = links
         self.hub = Hub(store)
         self.logs = LogHub(store, self.hub)

@@ -22,6 +22,7 @@ from tinytown.models.hook import Taken
 from tinytown.models.source import SourceRecord, SourceState
 from tinytown.schemes import Hook, Recognised, Rejected, SchemeOptions, recognise
 from tinytown.store import Store
+from tinytown.town.sealing import sealed
 from tinytown.vault import Vault
 
 _CHANGES: Final = 5
@@ -102,7 +103,7 @@ class Intake:
                 keep_seconds=recognised.keep_seconds,
                 kind=recognised.kind,
                 headers=msgspec.json.encode(_kept(hook, record.options)),
-                payload=payload,
+                payload=sealed(self._vault, record, payload),
                 sent_ms=round((recognised.sent_at or 0) * 1000),
             )
             if taken is not None:

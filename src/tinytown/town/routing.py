@@ -8,6 +8,7 @@ doing it twice does it once. That also lets all routers of a town share one cons
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -22,6 +23,8 @@ from tinytown.store.hooks import Entry, Settled, Waiting
 from tinytown.town.acts import Acts, Done
 from tinytown.town.deciding import decide, facts_of
 from tinytown.town.rules import Unfit
+from tinytown.town.sealing import opened
+from tinytown.vault import Vault
 
 _log = logging.getLogger(__name__)
 
@@ -31,9 +34,9 @@ BLOCK_SECONDS: Final = 30
 ORPHAN_SECONDS: Final = 5.0
 """Routing takes milliseconds; a hook that was read and not settled by then is an orphan. Also how
 long one that failed waits for its next try."""
-ORPHANS_EVERY_SECONDS: Final = 300.0
-"""A townhall that comes back looks at once; this is for one of several that does not. Each look is
-a command that an idle town pays for."""
+LOOK_SECONDS: Final = 60.0
+"""A townhall that comes back looks at once, and one that has hooks to route as soon as orphans can
+be ripe; this is for the rest of an idle town, which pays for each look with one command."""
 BATCH: Final = 100
 LINE_SECONDS: Final = 1.0
 """At most one line about failures in so many seconds: a fault may meet every hook there is."""
@@ -48,11 +51,21 @@ class HookRouter:
 
     name = "hooks"
 
-    def __init__(self, store: Store, acts: Acts, *, orphan_seconds: float = ORPHAN_SECONDS) -> None:
-        """Route from one store; `orphan_seconds` is for tests that cannot wait."""
+    def __init__(
+        self,
+        store: Store,
+        acts: Acts,
+        vault: Vault,
+        *,
+        orphan_seconds: float = ORPHAN_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """Route from one store; the seconds are for tests that cannot wait."""
         self._store = store
         self._acts = acts
+        self._vault = vault
         self._orphan_seconds = orphan_seconds
+        self._look_seconds = look_seconds
         self._look_at = [0.0]
         self._said_at = float("-inf")
         self._unsaid = 0
@@ -62,7 +75,7 @@ class HookRouter:
         patience = self._store.patience
         await patience.keep_trying("hooks", self._store.hooks.ensure_group)
         # Look for orphans at once, and again when those that died with our predecessor are ripe.
-        self._look_at = [0.0, time.monotonic() + self._orphan_seconds + 0.1]
+        self._look_at = [0.0, self._ripe_at()]
         async with self._store.blocking("hooks", block_seconds=BLOCK_SECONDS) as client:
             while True:
                 if time.monotonic() >= self._look_at[0]:
@@ -72,17 +85,25 @@ class HookRouter:
                     self._store.hooks.consume,
                     client,
                     CONSUMER,
-                    block_ms=int(min(float(BLOCK_SECONDS), wait) * 1000),
+                    # Up: a read that ends just before a look would be one more.
+                    block_ms=math.ceil(min(float(BLOCK_SECONDS), wait) * 1000),
                     limit=BATCH,
                 )
-                await self._route_all(await patience.keep_trying("hooks", read))
+                entries = await patience.keep_trying("hooks", read)
+                if entries and self._ripe_at() < self._look_at[0]:
+                    # Where there are hooks, another townhall may have died with some.
+                    self._look_at.insert(0, self._ripe_at())
+                await self._route_all(entries)
+
+    def _ripe_at(self) -> float:
+        return time.monotonic() + self._orphan_seconds + 0.1
 
     async def _look(self) -> None:
         orphans = await self._store.patience.keep_trying("hooks", self._orphans)
         later = [each for each in self._look_at[1:] if each > time.monotonic()]
-        # A full batch hides those behind it.
-        again = 0.0 if len(orphans) == BATCH else time.monotonic() + ORPHANS_EVERY_SECONDS
-        self._look_at = sorted([*later, again])
+        self._look_at = later or [time.monotonic() + self._look_seconds]
+        if len(orphans) == BATCH:
+            self._look_at.insert(0, 0.0)  # a full batch hides those behind it
         # One by one: what ended our predecessor must not count against its neighbours.
         await self._route_all(orphans, together=1)
 
@@ -129,8 +150,7 @@ class HookRouter:
             facts = {"hook_id": hook_id, "failures": self._unsaid}
             _log.exception("hooks.not_routed", extra={"facts": facts})
             self._said_at, self._unsaid = time.monotonic(), 0
-        ripe = time.monotonic() + self._orphan_seconds + 0.1
-        self._look_at = sorted({*self._look_at[:3], ripe})
+        self._look_at = sorted({*self._look_at[:3], self._ripe_at()})
 
     async def _carried_out(self, waiting: Waiting | None) -> Done:
         """Decide and do; what cannot be done becomes a dead hook with the reason."""
@@ -143,9 +163,8 @@ class HookRouter:
         if hook.tries > TRIES:
             return _dead(f"gave up after {TRIES} tries that ended their townhall")
         try:
-            facts = facts_of(
-                source, kind=hook.kind, headers=waiting.headers, payload=waiting.payload
-            )
+            payload = opened(self._vault, source, waiting.payload)
+            facts = facts_of(source, kind=hook.kind, headers=waiting.headers, payload=payload)
             return await self._acts.perform(decide(source, facts), waiting, source)
         except StoreUnavailable:
             raise

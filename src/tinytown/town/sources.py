@@ -34,6 +34,7 @@ from tinytown.store.sources import Versioned
 from tinytown.town.acts import Acts
 from tinytown.town.deciding import decide, facts_of
 from tinytown.town.rules import Unfit, check_rules
+from tinytown.town.sealing import opened
 from tinytown.vault import Vault
 
 _RACES = 10
@@ -176,7 +177,8 @@ class SourceDesk:
             stored = await self._hook(source_id, trial.hook_id)
             if not stored.hook.payload_kept:
                 raise Invalid("this hook's payload was too large to be kept: paste it")
-            headers, payload = stored.headers | headers, stored.payload
+            headers = stored.headers | headers
+            payload = opened(self._vault, source, stored.payload)
             kind = kind or stored.hook.kind
         if kind is None:
             kind = usual_kind(source, headers, payload)
