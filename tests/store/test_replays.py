@@ -13,7 +13,7 @@ from tinytown import ids
 from tinytown.models.endpoint import EventFilter
 from tinytown.store import Limits, Store
 from tinytown.store.keys import Keyring
-from towns import TurnedClock, open_town, start
+from towns import TurnedClock, ask, hand, open_town, start
 
 
 @pytest.fixture
@@ -114,3 +114,19 @@ async def test_a_callback_that_was_paused_is_told_what_it_missed_of_its_mission(
     assert await replayed(batches, endpoint_id=endpoint, missing=True) == 1
     [leased] = await lease(batches)
     assert (leased.event.type, leased.event.mission_id) == ("mission.canceled", mission_id)
+
+
+async def test_a_phone_is_not_rung_again_for_a_question_that_is_over(
+    batches: Store, books: Redis
+) -> None:
+    phone = await add(batches, kind="push", url="json://x", events=("question.asked",))
+    await batches.endpoints.move(phone, "disable", reason="")
+    await start(batches)
+    claim = await (await hand(batches)).take()
+    _, over = await ask(batches, claim, "Over?")
+    await batches.questions.answer(over, "yes", by="ada", via="api")
+    await ask(batches, claim, "Open?")
+    await batches.endpoints.move(phone, "revive", reason="")
+    until = int(books.time()[0]) * 1000 + 1000
+    assert await replayed(batches, endpoint_id=phone, until_ms=until, missing=True) == 2
+    assert [each.event.data["text"] for each in await lease(batches)] == ["Open?"]

@@ -111,6 +111,7 @@ local function file_missing(endpoint_id, from, untill)
   for _, row in ipairs(rows) do
     local event = { id = row[1] }
     for i = 1, #row[2], 2 do event[row[2][i]] = row[2][i + 1] end
+    if event.type == 'question.asked' then event.question = cjson.decode(event.data).question_id end
     if wants(record, event) and file_delivery(event, endpoint_id) then filed = filed + 1 end
   end
   return filed, #rows == LIMIT.replay_batch and '(' .. rows[#rows][1] or nil
