@@ -202,7 +202,7 @@ class Weather:
         self.hall_falls = False
 
     async def _hit_redis(self) -> None:
-        while self.hall_falls:
+        while self.hall_falls:  # noqa: ASYNC110 - it tells nobody, and it is soon
             await anyio.sleep(0.02)  # one that starts without Redis says so and ends, as it should
         self.hall_falls = True
         self.blows["Redis killed and started"] += 1
