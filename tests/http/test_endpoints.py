@@ -139,3 +139,13 @@ async def test_workers_are_listed_and_sent_home(
     await worker.leave(always=True)
     again = await http.post(f"/v1/workers/{worker.id}/drain")
     assert (again.status_code, again.json()["state"]) == (409, "stopped")
+
+
+async def test_a_cursor_whose_record_is_gone_does_not_begin_anew(http: httpx.AsyncClient) -> None:
+    made = [(await http.post("/v1/endpoints", json={"url": URL})).json()["id"] for _ in range(3)]
+    page = (await http.get("/v1/endpoints", params={"limit": 2})).json()
+    rest = (await http.get("/v1/endpoints", params={"cursor": page["next_cursor"]})).json()
+    assert [each["id"] for each in page["items"] + rest["items"]] == made
+    await http.delete(f"/v1/endpoints/{page['next_cursor']}")
+    refused = await http.get("/v1/endpoints", params={"cursor": page["next_cursor"]})
+    assert (refused.status_code, "begin anew" in refused.json()["detail"]) == (400, True)

@@ -9,6 +9,7 @@ from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from tinytown.errors import Invalid
 from tinytown.http.etags import IfMatch, tagged
 from tinytown.http.idempotency import TheReplies, once
 from tinytown.http.lists import Cursor, EndpointPage, Limit
@@ -220,8 +221,16 @@ Item: TypeAlias = Any
 
 
 def page_of(items: list[Item], cursor: str | None, limit: int) -> tuple[list[Item], str | None]:
-    """Cut a page of a list that is short enough to be read whole."""
-    start = next((index + 1 for index, item in enumerate(items) if item.id == cursor), 0)
+    """Cut a page of a list that is short enough to be read whole.
+
+    Raises Invalid for a cursor that is not in it (any more): to begin anew would tell things twice.
+    """
+    start = 0
+    if cursor is not None:
+        ids = [item.id for item in items]
+        if cursor not in ids:
+            raise Invalid("the cursor is not one of this list, or its record is gone: begin anew")
+        start = ids.index(cursor) + 1
     page = items[start : start + limit]
     return page, page[-1].id if page and start + limit < len(items) else None
 
