@@ -42,7 +42,7 @@ def test_the_usual_services_are_allowed(url: str, sink: PushSink) -> None:
     ("url", "words"),
     [
         ("", "no service"),
-        ("https://ntfy.sh/topic", "no service"),
+        ("https://ntfy.sh/topic", "or is it a webhook? kind: webhook"),
         ("nonsense://host", "no service"),
         ("dbus://", "no service"),
         ("syslog://", "no service"),

@@ -124,7 +124,8 @@ def service_of(url: str) -> tuple[str, Service]:
     service = SERVICES.get(schema)
     if service is None:
         shown = f"{schema}://" if schema else "this"
-        raise Invalid(f"{shown} is no service a push can go through here")
+        hint = "; or is it a webhook? kind: webhook" if schema in {"http", "https"} else ""
+        raise Invalid(f"{shown} is no service a push can go through here{hint}")
     return schema, service
 
 
