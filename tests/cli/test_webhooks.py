@@ -143,6 +143,9 @@ async def test_an_endpoint_recovers_what_it_missed(
             await start(hall.town.store)
         await tt("endpoint", "recover", name, "--since", "1h", "--yes", code=4)
         await tt("endpoint", "resume", name)
+        counted = await tt("endpoint", "recover", name, "--since", "1h", "--dry-run", "--yes")
+        assert (counted.out, program.requests) == ("0 given up, 2 never sent\n", [])
+        assert (await tt("replays", "--json")).json["items"] == []
         said = await tt("endpoint", "recover", name, "--since", "1h", "--yes", "--json")
         assert (said.json["endpoint_id"], said.json["missing"]) == (name, True)
         await eventually(lambda: len(program.requests) == 2)

@@ -139,6 +139,7 @@ async def replay(
     cls=Example,
     example="""
     tt endpoint recover last --since 2h
+    tt endpoint recover last --since 5d --dry-run
     tt endpoint recover last --since 2026-11-22T21:00:00Z --yes
     """,
 )
@@ -146,16 +147,19 @@ async def replay(
 @click.option("--since", type=kinds.Past(), metavar="TIME", required=True, help=_AGO)
 @until_option
 @click.option("--dead-only", is_flag=True, help="Only what was given up, not what was missed.")
+@click.option("--dry-run", is_flag=True, help="Count only.")
 @yes_option
 @json_option
 @town_command
 async def recover(
     town: TownClient,
+    /,
     endpoint_id: str,
     *,
     since: str,
     until: str | None,
     dead_only: bool,
+    dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -164,7 +168,7 @@ async def recover(
     Dead letters, and (it was paused, or did not exist yet) what was never filed for it.
     """
     whole = await full_id(town, "endpoint", endpoint_id)
-    wish = Recovery(since=since, until=until, missing=not dead_only)
+    wish = Recovery(since=since, until=until, missing=not dead_only, dry_run=dry_run)
     path = f"/v1/endpoints/{whole}/recover"
     await _replay_many(town, path, wish, yes=yes, as_json=as_json)
 
@@ -219,10 +223,14 @@ async def _replay_many(
     found = f"{count.dead} given up"
     if count.missing:
         found += f", {count.missing} never sent"
-    if not count.dead and not count.missing:
-        render.note("there is nothing to send again")
+    nothing = not count.dead and not count.missing
+    if nothing or wished.dry_run:
         if as_json:
             print_json(counted.body)
+        elif nothing:
+            render.note("there is nothing to send again")
+        else:
+            render.say(found)
         return
     if not yes:
         if not sys.stdin.isatty():
