@@ -15,7 +15,7 @@ from tinytown.store import Store
 
 T = TypeVar("T")
 Said: TypeAlias = Literal["delivered", "retry", "dead", "obsolete"]
-Effect: TypeAlias = Literal["", "throttle", "disable"]
+Effect: TypeAlias = Literal["", "throttle", "disable", "spare"]
 
 LEFT: Final = "the endpoint was removed"
 

@@ -60,7 +60,7 @@ class Poster:
     async def carry(self, delivery: DueDelivery, record: EndpointRecord) -> Verdict | None:
         """Post one event."""
         if not delivery.event.type:
-            return Verdict(said="dead", reason="its event is no longer kept")
+            return Verdict(said="dead", reason="its event is no longer kept", effect="spare")
         try:
             letter = self._letter(delivery.event, record)
         except Unavailable as error:
@@ -137,9 +137,10 @@ class Poster:
         return msgspec.structs.replace(self._waits, seconds=record.schedule_seconds)
 
     def _verdict(self, delivery: DueDelivery, record: EndpointRecord, reply: Reply) -> Verdict:
+        effect: Effect
         if reply.code == "ok":
             # It has this one; it may still want no more.
-            effect: Effect = "disable" if reply.disable else ""
+            effect = "disable" if reply.disable else ""
             return Verdict(
                 said="delivered",
                 status=reply.status,
@@ -149,9 +150,12 @@ class Poster:
         asked = reply.retry_after_seconds
         wait = None
         reason = reply.reason
+        effect = "throttle" if reply.throttled else ""
         if reply.disable:
+            effect = "disable"
             reason = f"{_NO_MORE}: {reply.reason}"
         elif reply.abort:
+            effect = effect or "spare"
             reason = f"the receiver refuses this one: {reply.reason}"
         elif reply.code not in _POINTLESS:
             wait = self._waits_of(record).wait(delivery.tried, retry_after_seconds=asked)
@@ -164,6 +168,6 @@ class Poster:
             status=reply.status,
             code=reply.code,
             error=reply.reason,
-            effect="disable" if reply.disable else "throttle" if reply.throttled else "",
+            effect=effect,
             hold_seconds=asked or 0.0 if reply.throttled else 0.0,
         )

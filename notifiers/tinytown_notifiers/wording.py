@@ -53,6 +53,10 @@ _WHAT_TO_DO: Final = {
         "What it should hear is kept and tried again, less and less often.\n"
         "tt endpoint test {endpoint}"
     ),
+    "endpoint.recovered": (
+        "What waited for it goes out. What was given up meanwhile is sent again by:\n"
+        "tt endpoint recover {endpoint} --since 5d"
+    ),
     "endpoint.disabled": (
         "Nothing is sent to it any more. When it can hear again:\n"
         "tt endpoint resume {endpoint}\n"

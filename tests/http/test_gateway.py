@@ -118,7 +118,7 @@ async def test_a_mission_calls_back_and_nobody_else_learns_where(
             "callback": callback,
         }
         read = await http.get(f"/v1/missions/{mission['id']}")
-        assert read.json() == mission
+        assert read.json() == {**mission, "callback": {"endpoint_id": callback["endpoint_id"]}}
         await http.post("/v1/missions", json={"goal": "another"})
         await http.post(f"/v1/missions/{mission['id']}/cancel")
         await eventually(lambda: program.requests)

@@ -215,6 +215,9 @@ def test_a_warning_about_an_endpoint_says_which_why_and_what_to_do() -> None:
     half_way = WRITER.word(event("endpoint.failing", data={**facts, **dates}), TO, about="board")
     assert "since 20 Nov 08:00 UTC" in half_way.body
     assert "switched off on 25 Nov 08:00 UTC" in half_way.body
+    well = WRITER.word(event("endpoint.recovered", data={"endpoint": told_of}), TO, about="board")
+    assert (well.title, well.priority) == ("Endpoint works again: board", Priority.LOW)
+    assert f"tt endpoint recover {told_of}" in well.body
     off = WRITER.word(event("endpoint.disabled", data=facts), TO, about="board")
     assert (off.title, off.priority) == ("Endpoint switched off: board", Priority.HIGH)
     assert f"tt endpoint resume {told_of}" in off.body

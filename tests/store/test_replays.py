@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -130,3 +131,25 @@ async def test_a_phone_is_not_rung_again_for_a_question_that_is_over(
     until = int(books.time()[0]) * 1000 + 1000
     assert await replayed(batches, endpoint_id=phone, until_ms=until, missing=True) == 2
     assert [each.event.data["text"] for each in await lease(batches)] == ["Open?"]
+
+
+async def test_what_was_delivered_long_ago_is_not_taken_for_missing(
+    redis_url: str, clock: TurnedClock, books: Redis
+) -> None:
+    async with open_town(redis_url, clock=clock, limits=Limits(replay_batch=3)) as store:
+        endpoint = await add(store, events=("mission.created",), max_in_flight=32)
+        await file(store, endpoint, times=4)
+        dead = await lease(store)
+        [happened] = await file(store, endpoint)
+        await record(store, (await lease(store))[0], "delivered")
+        delivered = store.keys("delivery", f"dlv_{happened}_{endpoint[4:]}")
+        done = []
+        for days in (6, 8):
+            books.delete(delivered)  # as if it had expired
+            for each in dead:
+                assert await record(store, each, "dead", reason="HTTP 400")
+            clock.ms = round(time.time() * 1000) + days * DAY * 1000
+            wish = {"endpoint_id": endpoint, "missing": True}
+            done.append(await replayed(store, **wish))
+            dead = [each for each in await lease(store) if each.event.stream_id != happened]
+        assert done == [4 + 1, 4], "as far back as deliveries are known; dead letters all"

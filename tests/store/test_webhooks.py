@@ -252,6 +252,32 @@ async def test_five_days_without_success_warn_half_way_and_then_disable(
     assert (await told(store)).count("endpoint.failing") == 2, "when it began, and half-way"
 
 
+async def test_the_first_delivery_given_up_is_told_and_then_one_a_day(
+    store: Store, clock: TurnedClock
+) -> None:
+    clock.turn()
+    endpoint = await add(store)
+    failing = []
+    for _ in range(9):  # one is given up, the next is taken: the circuit never opens
+        for outcome in ("dead", "delivered"):
+            await file(store, endpoint)
+            [leased] = await lease(store)
+            await record(store, leased, outcome, reason="given up after attempt 2: HTTP 500")
+        clock.turn(seconds=3 * 3600)
+        failing.append((await told(store)).count("endpoint.failing"))
+    assert failing == [1] * 8 + [2]
+    assert (await told(store)).count("endpoint.recovered") == 2
+
+
+async def test_a_receiver_that_refuses_one_message_is_not_failing(store: Store) -> None:
+    endpoint = await add(store)
+    await file(store, endpoint)
+    [leased] = await lease(store)
+    await record(store, leased, "dead", effect="spare", reason="the receiver refuses this one")
+    assert await state_of(store, endpoint) is EndpointState.ACTIVE
+    assert "endpoint.failing" not in await told(store)
+
+
 async def test_five_failures_in_five_quiet_days_disable_nobody(
     store: Store, clock: TurnedClock
 ) -> None:

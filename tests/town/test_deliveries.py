@@ -13,9 +13,9 @@ from tinytown.models.delivery import NewReplay
 from tinytown.models.endpoint import EndpointRecord, wants
 from tinytown.models.event import TYPES, Event
 from tinytown.models.key import Actor
-from tinytown.store import Store
+from tinytown.store import Limits, Store
 from tinytown.town.deliveries import DeliveryDesk
-from towns import ask, hand, settle, start
+from towns import ask, hand, open_town, settle, start
 
 ADA = Actor(id="key_ada", name="ada", scopes=frozenset({"write"}))
 TOO_EARLY = "2001-01-01T00:00:00Z"
@@ -85,6 +85,26 @@ async def test_the_count_and_the_replay_agree_on_every_wish(town_store: Store) -
         counted[str(wish)] = count.missing
     assert sum(each > 0 for each in counted.values()) > 20, counted
     assert counted[str({"events": ("*",)})] > 15
+
+
+async def test_missing_is_counted_as_far_back_as_deliveries_are_known(
+    redis_url: str, eventually: Any
+) -> None:
+    record = EndpointRecord(
+        id=ids.new("endpoint"), kind="webhook", url="", name="", events=("*",), created_at=""
+    )
+    asked = NewReplay(endpoint_id=record.id, since=TOO_EARLY, missing=True)
+    async with open_town(redis_url) as store, open_town(
+        redis_url, limits=Limits(delivery_ttl=0)
+    ) as forgetful:  # fmt: skip
+        await store.endpoints.put(record)
+        await start(store)
+
+        async def forgotten() -> bool:
+            return (await DeliveryDesk(forgetful).count(asked)).missing == 0
+
+        await eventually(forgotten)
+        assert (await DeliveryDesk(store).count(asked)).missing > 0
 
 
 @pytest.mark.parametrize("failed_starts", [3, None])

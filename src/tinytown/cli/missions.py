@@ -22,9 +22,9 @@ from tinytown.cli.desk import (
 from tinytown.cli.text import ago, plain, until
 from tinytown.models.mission import (
     PRIORITIES,
-    Callback,
     Mission,
     MissionState,
+    StartedCallback,
     StartedMission,
     StartMission,
 )
@@ -200,7 +200,7 @@ async def message(town: TownClient, mission_id: str, text: str, *, as_json: bool
         render.say("the agents will read it")
 
 
-def _tell_callback(callback: Callback) -> None:
+def _tell_callback(callback: StartedCallback) -> None:
     """Show once what verifies the webhooks of a mission's callback."""
     if callback.secret:
         render.note(f"the secret of its callback, shown only now: {callback.secret}")

@@ -56,7 +56,9 @@ async def recover_endpoint(  # noqa: PLR0917 - handed over by name
 ) -> Response[Any]:
     """Send what an endpoint was not told since a time: dead letters, and events never filed.
 
-    `dry_run` only counts. What is in the stream no more (`events` are kept by number) is lost.
+    `dry_run` only counts. What was never filed is looked for in the last seven days, as long as
+    deliveries are known, so that nothing is sent twice; what is in the stream no more (`events`
+    are kept by number) is lost.
     """
     wish = replay_of(endpoint_id, data)
     if data.dry_run:

@@ -110,7 +110,8 @@ class NewReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     endpoint_id: str | None = None
     """All endpoints when left out."""
     missing: bool = False
-    """Also what was never filed for the endpoint (it was disabled) as far as events are kept."""
+    """Also what was never filed for the endpoint (it was disabled): of the last seven days, and as
+    far as events are kept."""
     dry_run: bool = False
     """Count only."""
 
@@ -123,7 +124,7 @@ class Recovery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     until: str | None = None
     """RFC 3339; now when left out."""
     missing: bool = True
-    """Also what was never filed for it, because it was disabled."""
+    """Also what was never filed for it, because it was disabled: of the last seven days."""
     dry_run: bool = False
     """Count only."""
 

@@ -22,10 +22,11 @@ PUSH_EVENTS: Final = (
     "mission.completed",
     "mission.failed",
     "endpoint.failing",
+    "endpoint.recovered",
     "endpoint.disabled",
 )
 """What a phone hears unless its owner says otherwise: it is done, it needs you, or those who should
-have heard do not."""
+have heard do not. Not each dead letter: there may be thousands."""
 WEBHOOK_EVENTS: Final = ("*",)
 """What a program hears unless its owner says otherwise: whoever names nothing wants all."""
 CALLBACK_EVENTS: Final = (

@@ -314,7 +314,7 @@ class WorkerLost(Facts, frozen=True, kw_only=True):
 
 
 class EndpointFailing(Facts, frozen=True, kw_only=True):
-    """Several attempts in a row did not reach an endpoint; once more when half its time is over."""
+    """Attempts in a row failed, or a delivery was given up; once more when half its time is up."""
 
     endpoint: EndpointId
     reason: Why

@@ -132,6 +132,11 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
     """Where a mission tells how it goes: an endpoint that comes and goes with it."""
 
     endpoint_id: str
+
+
+class StartedCallback(Callback, frozen=True, kw_only=True):
+    """A callback just made: what verifies its webhooks."""
+
     secret: str | None = None
     """Shown only this once; None where the caller brought it."""
     public_key: str | None = None
@@ -139,7 +144,7 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Name it by its endpoint, never by its secret."""
-        return f"Callback({self.endpoint_id!r})"
+        return f"StartedCallback({self.endpoint_id!r})"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,9 +186,10 @@ class Mission(msgspec.Struct, frozen=True, kw_only=True):
     question: Question | None = None
     result: Result | None = None
     reason: str | None = None
+    callback: Callback | None = None
 
 
 class StartedMission(Mission, frozen=True, kw_only=True):
     """A mission just started with a callback: what is told only now."""
 
-    callback: Callback | msgspec.UnsetType = msgspec.UNSET
+    callback: StartedCallback | None = None

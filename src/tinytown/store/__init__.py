@@ -46,6 +46,7 @@ class Store:
         self._connections = connections
         self.keys = Keyring(town)
         self.town = town
+        self.limits = limits
         client = connections.commands
         scripts = Scripts(client, self.keys, limits, clock=clock)
         self.missions = Missions(client, self.keys, scripts)

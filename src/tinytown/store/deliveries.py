@@ -19,7 +19,7 @@ from tinytown.store.scripts import Scripts
 from tinytown.store.wire import Client
 
 Outcome: TypeAlias = Literal["delivered", "retry", "dead", "obsolete"]
-Effect: TypeAlias = Literal["", "throttle", "disable"]
+Effect: TypeAlias = Literal["", "throttle", "disable", "spare"]
 
 _ROW = 7
 _RECORDED: Final = {DONE: True, NOT_YOURS: False, MISSING: None}
@@ -45,7 +45,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How long it waits for its next attempt."""
     reason: str = ""
     effect: Effect = ""
-    """`throttle` slows the endpoint down, `disable` stops it."""
+    """`throttle` slows the endpoint down, `disable` stops it; `spare`: it is not at fault."""
     hold_ms: int = 0
     """How long the endpoint asked not to be sent anything."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from tinytown.models.delivery import Attempt, Delivery, DeliveryState, DueDelivery, Replay
 from tinytown.models.event import Event, event_id
-from tinytown.models.mission import Mission, MissionState, Result, StartMission
+from tinytown.models.mission import Callback, Mission, MissionState, Result, StartMission
 from tinytown.models.question import OutcomeKind, Question, QuestionState
 from tinytown.models.task import Claim, Message, Task, TaskState
 from tinytown.models.worker import Worker, WorkerState
@@ -51,6 +51,7 @@ def mission(id_: str, fields: Fields, tasks: Iterable[Task], question: Question 
     """Make a mission of its hash, its tasks and its oldest open question."""
     spec = msgspec.json.decode(fields["spec"], type=StartMission)
     tasks = tuple(tasks)
+    callback = fields.get("callback")
     return Mission(
         id=id_,
         title=fields["title"],
@@ -70,6 +71,7 @@ def mission(id_: str, fields: Fields, tasks: Iterable[Task], question: Question 
         tasks=tasks,
         question=question,
         reason=_or_none(fields.get("reason")),
+        callback=Callback(endpoint_id=callback) if callback else None,
     )
 
 

@@ -83,6 +83,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long nothing may get through to a webhook before it is disabled (Svix's five days)."""
     disable_failures: int = 20
     """And how many attempts must have failed: a week without events disables nobody."""
+    gave_up_ms: int = 86_400_000
+    """How soon an endpoint's given up delivery makes it `failing` again, the circuit apart."""
     replay_batch: int = 100
     """Deliveries a replay makes due in one breath: about 2 ms of Redis."""
     replays: int = 100

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from tinytown import ids
+from tinytown import clock, ids
 from tinytown.errors import DeliveryNotFound, EndpointNotFound, IllegalMove, Invalid, ReplayNotFound
 from tinytown.models.delivery import Delivery, NewReplay, Recovery, Replay, ReplayCount
 from tinytown.models.endpoint import EndpointRecord, EndpointState, wants
@@ -68,7 +68,10 @@ class DeliveryDesk:
         )
         if not wish.missing or record is None:
             return ReplayCount(dead=dead)
-        return ReplayCount(dead=dead, missing=await self._missing(record, since_ms, until_ms))
+        # As file_missing: whether an older event was filed nobody knows any more.
+        known_ms = round((clock.unix_seconds() - self._store.limits.delivery_ttl) * 1000)
+        missing = await self._missing(record, max(since_ms, known_ms), until_ms)
+        return ReplayCount(dead=dead, missing=missing)
 
     async def replay_many(
         self, wish: NewReplay, actor: Actor, *, replay_id: str | None = None

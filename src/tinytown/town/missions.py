@@ -16,10 +16,10 @@ from tinytown.models.endpoint import EndpointRecord
 from tinytown.models.key import Actor
 from tinytown.models.mission import (
     GOAL_BYTES,
-    Callback,
     Mission,
     MissionState,
     Result,
+    StartedCallback,
     StartedMission,
     StartMission,
 )
@@ -85,7 +85,8 @@ class MissionDesk:
             callback = await self._store.endpoints.read(callback_of(mission_id))
         shown = self._maker.shown(callback, spec.callback_secret)
         facts = {name: getattr(mission, name) for name in mission.__struct_fields__}
-        return StartedMission(**facts, callback=Callback(endpoint_id=callback.id, **shown))
+        facts["callback"] = StartedCallback(endpoint_id=callback.id, **shown)
+        return StartedMission(**facts)
 
     def _callback(self, mission_id: str, spec: StartMission) -> EndpointRecord | None:
         if spec.callback_url is None:

@@ -100,12 +100,15 @@ function DUE.retire(id)
   if redis.call('HDEL', K.callbacks, callback_of(id)) == 1 then forget_endpoint(callback_of(id)) end
 end
 
--- What a replay's endpoint never got: it was disabled, or the delivery has expired since.
+-- What a replay's endpoint never got, as it was disabled. Of an event older than the records of
+-- deliveries nobody knows any more whether it was filed: it is not taken for a missing one.
 local function file_missing(endpoint_id, from, untill)
   local text = redis.call('HGET', K.endpoints, endpoint_id)
     or redis.call('HGET', K.callbacks, endpoint_id)
   if not text then return 0, nil end
   local record = cjson.decode(text)
+  local known = now - LIMIT.delivery_ttl * 1000
+  if tonumber(string.match(from, '%d+')) < known then from = known end
   local rows = redis.call('XRANGE', K.events, from, untill, 'COUNT', LIMIT.replay_batch)
   local filed = 0
   for _, row in ipairs(rows) do

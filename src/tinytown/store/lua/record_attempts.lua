@@ -3,7 +3,7 @@
 -- KEYS: events
 -- ARGV: now, ended (JSON)
 --   ended: array of {delivery, attempt, outcome (delivered|retry|dead|obsolete), delay_ms, reason,
---   tried (an Attempt), duration_ms, effect (''|throttle|disable), hold_ms}
+--   tried (an Attempt), duration_ms, effect (''|throttle|disable|spare), hold_ms}
 -- Returns: one for each: 1 done, also when repeated · -2 another attempt owns it now · -1 unknown
 -- Events: delivery.dead, endpoint.failing, endpoint.recovered, endpoint.disabled
 local endpoints = {}
@@ -34,7 +34,17 @@ local function went_well(delivery, endpoint, reason, effect)
   end
 end
 
-local function went_wrong(id, endpoint, reason, effect, hold_ms)
+-- The first delivery given up is news even where the circuit has not opened; a receiver that goes on
+-- choking on some and taking others is news once a day.
+local function first_given_up(id, endpoint)
+  if now - number(redis.call('HGET', K.endpoint_health(id), 'gave_up_at')) < LIMIT.gave_up_ms then
+    return false
+  end
+  set_endpoint(id, endpoint, { gave_up_at = now })
+  return true
+end
+
+local function went_wrong(id, endpoint, outcome, reason, effect, hold_ms)
   local failures = number(endpoint.failures) + 1
   local since = number(endpoint.failing_since)
   local changes = { failures = failures, last_error = reason }
@@ -56,7 +66,9 @@ local function went_wrong(id, endpoint, reason, effect, hold_ms)
   local facts = { endpoint = id, reason = reason }
   local tell = false
   if endpoint.state == 'active'
-    and failures >= (webhook and LIMIT.breaker_after or LIMIT.failing_after) then
+    and (failures >= (webhook and LIMIT.breaker_after or LIMIT.failing_after)
+      or webhook and outcome == 'dead' and effect ~= 'spare' and effect ~= 'disable'
+        and first_given_up(id, endpoint)) then
     changes.state, tell = 'failing', true
   end
   if webhook and now - since >= LIMIT.disable_after_ms / 2 and endpoint.warned == ''
@@ -120,7 +132,7 @@ local function record(one)
     observe('delivery_' .. delivery.kind, one.duration_ms)
     if outcome == 'delivered' then went_well(delivery, endpoint, reason, one.effect)
     elseif endpoint.state ~= 'disabled' then
-      went_wrong(endpoint_id, endpoint, reason, one.effect, hold_ms)
+      went_wrong(endpoint_id, endpoint, outcome, reason, one.effect, hold_ms)
     end
   end
   if outcome == 'dead' then

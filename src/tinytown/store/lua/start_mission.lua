@@ -32,6 +32,7 @@ local facts = { title = title, state = 'queued', tasks = #tasks }
 if tonumber(not_before) > now then facts.not_before_ms = tonumber(not_before) end
 if ARGV[11] ~= '' then
   redis.call('HSET', K.callbacks, callback_of(id), ARGV[11])
+  redis.call('HSET', K.mission(id), 'callback', callback_of(id))
   treat_endpoint(callback_of(id), 'webhook', 1, 0, 0, 0)
 end
 emit('mission.created', id, '', cjson.encode(facts))
