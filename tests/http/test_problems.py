@@ -135,6 +135,8 @@ async def test_a_bad_body_is_refused_and_starts_nothing(http: httpx.AsyncClient)
         reply = await http.post("/v1/missions", content=body, headers=JSON)
         found = problem(reply, status, slug)
         assert says in f"{found.get('detail')} {found['title']}", body[:100]
+        # What is not read to its end must not stand before the next request.
+        assert (reply.headers.get("connection") == "close") == (status == 413)
     assert (await http.get("/v1/missions")).json()["items"] == []
 
 

@@ -36,6 +36,7 @@ _QUIET: Final = frozenset(
 )
 """What machines ask all day long; a line only when it goes wrong. (A hook that does something has
 one of its own, and one that is refused has one in the audit.)"""
+HTTP_TOO_LARGE: Final = 413
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 _BROKEN: Final = msgspec.json.encode(
     {"type": kind("internal-error"), "title": "Something went wrong in town", "status": 500}
@@ -80,6 +81,9 @@ class Doorman:
                 said = dict(headers)
                 location = said.get(b"location", b"").decode("latin-1")
                 headers += [header for header in _ALWAYS if header[0] not in said]
+                if status == HTTP_TOO_LARGE and scope["http_version"].startswith("1"):
+                    # Its body is not read to the end: nobody may send the next request behind it.
+                    headers.append((b"connection", b"close"))
                 if scope["method"] == "OPTIONS" and status == 204:
                     # The framework's own reply knows only the first handler of a path.
                     allow = self._methods[_route(scope)]
