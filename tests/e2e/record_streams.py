@@ -51,7 +51,11 @@ async def record(cli: str, scenario: str) -> dict[str, Any]:
         launch = agent_named(cli).launch(turn)
         ended = await supervise(launch, keep)
         found = Path(launch.argv[0]).resolve().parents[2]
-        places = ((str(rig.room.path), "/town/task"), (str(found), "/town/agents"))
+        places = (
+            (str(rig.room.work), "/town/tree"),
+            (str(rig.room.path), "/town/task"),
+            (str(found), "/town/agents"),
+        )
     said = await anyio.run_process([launch.argv[0], "--version"])
     for real, shown in (*places, (model.url, "http://127.0.0.1:1")):
         lines = [line.replace(real, shown) for line in lines]

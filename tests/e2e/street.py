@@ -205,3 +205,10 @@ async def until(
         return
     message = f"not within {within_seconds} s: {describe}"
     raise AssertionError(message)
+
+
+def show(repo: Path, what: str) -> str:
+    """Read `branch:file` of a repository, byte for byte."""
+    return subprocess.run(
+        ["git", "-C", repo, "show", what], check=True, capture_output=True, text=True
+    ).stdout

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 
 from e2e.model_server import ModelServer, script
 from e2e.rig import KEYS
-from e2e.street import KEY, Street, street, until
+from e2e.street import KEY, Street, show, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 both = pytest.mark.parametrize("cli", ["claude", "codex"])
@@ -21,33 +19,6 @@ ASK: dict[str, Any] = {
     "tool": "ask_human",
     "with": {"question": "Which colour?", "options": ["red", "blue"]},
 }
-
-
-@pytest.fixture
-async def town(tmp_path: Path, model: ModelServer, agents_path: str) -> AsyncIterator[Street]:
-    async with street(tmp_path, model, path=agents_path) as opened:
-        yield opened
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", folder, *arguments], check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    """Make a bare repository with one commit."""
-    bare, seed = tmp_path / "repo.git", tmp_path / "seed"
-    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(bare))
-    git(tmp_path, "clone", "-q", str(bare), str(seed))
-    (seed / "README.md").write_text("# Garden\n")
-    git(seed, "add", ".")
-    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-    git(seed, *who, "commit", "-q", "-m", "Plant")
-    git(seed, "push", "-q", "origin", "HEAD:main")
-    return bare
 
 
 def results_seen(model: ModelServer) -> list[str]:
@@ -77,7 +48,7 @@ async def test_a_mission_is_done_asked_about_answered_and_collected(
     assert "Painted." in result["summary"]
     assert (result["input_tokens"], result["output_tokens"]) == (400, 40)
     assert result["pushed"]
-    assert git(repo, "show", f"{result['branch']}:fence.txt") == "primer\nblue\n"
+    assert show(repo, f"{result['branch']}:fence.txt") == "primer\nblue\n"
     assert "+primer" in result["patch"]
     log = (await town.http.get(f"/v1/missions/{mission}/log")).text
     assert "Painted." in log

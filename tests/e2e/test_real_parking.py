@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import msgspec
 import pytest
 
 from e2e.model_server import ModelServer, script
-from e2e.street import Street, street, until
+from e2e.street import Street, show, until
 from tinytown.vault import Vault
 from tinytown_workers import checkpoint
 from towns import open_town
@@ -27,33 +26,6 @@ HOLD = "0.5"
 
 def ask(question: str) -> dict[str, Any]:
     return {"tool": "ask_human", "with": {"question": question, "options": ["red", "blue"]}}
-
-
-@pytest.fixture
-async def town(tmp_path: Path, model: ModelServer, agents_path: str) -> AsyncIterator[Street]:
-    async with street(tmp_path, model, path=agents_path) as opened:
-        yield opened
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", folder, *arguments], check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    """Make a bare repository with one commit."""
-    bare, seed = tmp_path / "repo.git", tmp_path / "seed"
-    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(bare))
-    git(tmp_path, "clone", "-q", str(bare), str(seed))
-    (seed / "README.md").write_text("# Garden\n")
-    git(seed, "add", ".")
-    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-    git(seed, *who, "commit", "-q", "-m", "Plant")
-    git(seed, "push", "-q", "origin", "HEAD:main")
-    return bare
 
 
 async def parked(town: Street, mission: str, question: str) -> dict[str, Any]:
@@ -132,7 +104,7 @@ async def test_a_parked_session_costs_no_worker_and_goes_on_in_another(
     assert "answered: blue" in turns[-1][1]
     assert "Mind the cat." in turns[-1][1], "and what was said while nobody was there to hear it"
     result = await town.result(mission)
-    assert git(repo, "show", f"{result['branch']}:fence.txt") == "primer\nblue\n"
+    assert show(repo, f"{result['branch']}:fence.txt") == "primer\nblue\n"
     assert await questions_asked(town, mission) == ["Which colour?"]
     assert result["input_tokens"] == 500, "three requests before the answer, two after it"
 

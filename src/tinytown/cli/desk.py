@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import anyio
@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from tinytown import ids
-from tinytown.cli import connection
+from tinytown.cli import connection, render
 from tinytown.cli.client import TownClient, decode
 from tinytown.cli.failures import NOT_FOUND, USAGE, Failure, Unreachable
 from tinytown.settings import Settings, SettingsError, load
@@ -143,6 +143,39 @@ _LISTS: Final[dict[str, tuple[str, dict[str, str | int | None]]]] = {
 _DELIVERY: Final = re.compile(r"dlv_\d+-\d+_[0-9a-z]{26}")
 """Named after its event and its endpoint."""
 _WORDS: Final = {"agent": "worker", "question": "open question"}
+
+
+class _Moved(msgspec.Struct, frozen=True):
+    state: str
+
+
+def move_commands(
+    group: click.Group,
+    noun: str,
+    path: str,
+    the_id: Callable[[Any], Any],
+    sentences: Mapping[str, str],
+) -> None:
+    """Add a command for each move of a noun; the town decides whether it is possible.
+
+    `the_id` is the click argument `<noun>_id`, `sentences` says what each move does.
+    """
+
+    def add(name: str, sentence: str) -> None:
+        @group.command(name, cls=Example, example=f"tt {noun} {name} last", help=sentence)
+        @the_id
+        @json_option
+        @town_command
+        async def move(town: TownClient, /, *, as_json: bool, **given: str) -> None:
+            whole = await full_id(town, noun, given[f"{noun}_id"])
+            reply = await town.post(f"{path}/{whole}/{name}", repeatable=False)
+            if as_json:
+                print_json(reply.body)
+            else:
+                render.say(f"{whole} is {reply.read(_Moved).state}")
+
+    for name, sentence in sentences.items():
+        add(name, sentence)
 
 
 async def full_id(town: TownClient, noun: str, text: str) -> str:

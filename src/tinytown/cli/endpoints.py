@@ -13,6 +13,7 @@ from tinytown.cli.desk import (
     Example,
     full_id,
     json_option,
+    move_commands,
     print_json,
     print_list,
     town_command,
@@ -299,24 +300,16 @@ async def test(town: TownClient, endpoint_id: str, *, as_json: bool) -> None:
         render.say(f"delivered in {trial.duration_seconds:.3f} s{status}{sent}")
 
 
-def _move(name: str, sentence: str) -> None:
-    """Make the command of one move of an endpoint."""
-
-    @endpoint.command(name, cls=Example, example=f"tt endpoint {name} last", help=sentence)
-    @endpoint_id
-    @json_option
-    @town_command
-    async def move(town: TownClient, endpoint_id: str, *, as_json: bool) -> None:
-        whole = await full_id(town, "endpoint", endpoint_id)
-        reply = await town.post(f"/v1/endpoints/{whole}/{name}", repeatable=False)
-        if as_json:
-            print_json(reply.body)
-        else:
-            render.say(f"{whole} is {reply.read(Endpoint).state.value}")
-
-
-_move("pause", "Send nothing to an endpoint until it is resumed.")
-_move("resume", "Send to an endpoint again; `recover` tells it what it missed.")
+move_commands(
+    endpoint,
+    "endpoint",
+    "/v1/endpoints",
+    endpoint_id,
+    {
+        "pause": "Send nothing to an endpoint until it is resumed.",
+        "resume": "Send to an endpoint again; `recover` tells it what it missed.",
+    },
+)
 
 
 @endpoint.command(cls=Example, example="tt endpoint remove end_01kah…")

@@ -15,6 +15,7 @@ from tinytown.cli.desk import (
     completes,
     full_id,
     json_option,
+    move_commands,
     print_json,
     print_list,
     town_command,
@@ -163,26 +164,18 @@ async def show(town: TownClient, mission_id: str, *, as_json: bool) -> None:
         describe(reply.read(Mission))
 
 
-def _move(name: str, sentence: str) -> None:
-    """Make the command of one move; the town decides whether it is possible."""
-
-    @mission.command(name, cls=Example, example=f"tt mission {name} last", help=sentence)
-    @mission_id
-    @json_option
-    @town_command
-    async def move(town: TownClient, mission_id: str, *, as_json: bool) -> None:
-        whole = await full_id(town, "mission", mission_id)
-        reply = await town.post(f"/v1/missions/{whole}/{name}", repeatable=False)
-        if as_json:
-            print_json(reply.body)
-        else:
-            render.say(f"{whole} is {reply.read(Mission).state.value}")
-
-
-_move("cancel", "End a mission with all its tasks.")
-_move("pause", "Start nothing new of a mission; what runs may finish.")
-_move("resume", "Go on with a paused mission.")
-_move("retry", "Run again what failed or was canceled.")
+move_commands(
+    mission,
+    "mission",
+    "/v1/missions",
+    mission_id,
+    {
+        "cancel": "End a mission with all its tasks.",
+        "pause": "Start nothing new of a mission; what runs may finish.",
+        "resume": "Go on with a paused mission.",
+        "retry": "Run again what failed or was canceled.",
+    },
+)
 
 
 @mission.command(cls=Example, example='tt mission message last "Please keep the old API."')

@@ -17,6 +17,7 @@ from tinytown.cli.desk import (
     completes,
     full_id,
     json_option,
+    move_commands,
     print_json,
     print_list,
     town_command,
@@ -266,24 +267,16 @@ def _payload(file: Path) -> Any:
         raise Failure(f"{'standard input' if pasted else file}: {error}", USAGE) from None
 
 
-def _move(name: str, sentence: str) -> None:
-    """Make the command of one move of a source."""
-
-    @source.command(name, cls=Example, example=f"tt source {name} last", help=sentence)
-    @source_id
-    @json_option
-    @town_command
-    async def move(town: TownClient, source_id: str, *, as_json: bool) -> None:
-        whole = await full_id(town, "source", source_id)
-        reply = await town.post(f"/v1/sources/{whole}/{name}", repeatable=False)
-        if as_json:
-            print_json(reply.body)
-        else:
-            render.say(f"{whole} is {reply.read(Source).state.value}")
-
-
-_move("pause", "Refuse its hooks until it is resumed.")
-_move("resume", "Take its hooks again.")
+move_commands(
+    source,
+    "source",
+    "/v1/sources",
+    source_id,
+    {
+        "pause": "Refuse its hooks until it is resumed.",
+        "resume": "Take its hooks again.",
+    },
+)
 
 
 @source.command(cls=Example, example="tt source rotate last --overlap 1h")

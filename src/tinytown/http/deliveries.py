@@ -8,9 +8,9 @@ from litestar import Response, Router, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
 
-from tinytown.http.endpoints import ThePost, page_of
+from tinytown.http.endpoints import ThePost
 from tinytown.http.idempotency import TheReplies, once
-from tinytown.http.lists import Cursor, DeliveryPage, Limit, ReplayPage
+from tinytown.http.lists import Cursor, DeliveryPage, Limit, ReplayPage, page_of
 from tinytown.http.parts import Id, TheActor, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.delivery import Delivery, NewReplay, Recovery, Replay, ReplayCount

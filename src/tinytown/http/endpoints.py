@@ -9,10 +9,9 @@ from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from tinytown.errors import Invalid
 from tinytown.http.etags import IfMatch, tagged
 from tinytown.http.idempotency import TheReplies, once
-from tinytown.http.lists import Cursor, EndpointPage, Limit
+from tinytown.http.lists import Cursor, EndpointPage, Limit, page_of
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.delivery import Trial
@@ -215,24 +214,6 @@ async def rotate_endpoint(
         )
 
     return await once(replies, "secret", data, rotate, status=200, secret=True)
-
-
-Item: TypeAlias = Any
-
-
-def page_of(items: list[Item], cursor: str | None, limit: int) -> tuple[list[Item], str | None]:
-    """Cut a page of a list that is short enough to be read whole.
-
-    Raises Invalid for a cursor that is not in it (any more): to begin anew would tell things twice.
-    """
-    start = 0
-    if cursor is not None:
-        ids = [item.id for item in items]
-        if cursor not in ids:
-            raise Invalid("the cursor is not one of this list, or its record is gone: begin anew")
-        start = ids.index(cursor) + 1
-    page = items[start : start + limit]
-    return page, page[-1].id if page and start + limit < len(items) else None
 
 
 def routes(*more: Any) -> Router:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar.params import QueryParameter
 
+from tinytown.errors import Invalid
 from tinytown.models.audit import AuditLine
 from tinytown.models.delivery import Delivery, Replay
 from tinytown.models.endpoint import Endpoint
@@ -108,3 +109,18 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[AuditLine]
     next_cursor: str | None = None
+
+
+def page_of(items: list[Any], cursor: str | None, limit: int) -> tuple[list[Any], str | None]:
+    """Cut a page of a list that is short enough to be read whole.
+
+    Raises Invalid for a cursor that is not in it (any more): to begin anew would tell things twice.
+    """
+    start = 0
+    if cursor is not None:
+        ids = [item.id for item in items]
+        if cursor not in ids:
+            raise Invalid("the cursor is not one of this list, or its record is gone: begin anew")
+        start = ids.index(cursor) + 1
+    page = items[start : start + limit]
+    return page, page[-1].id if page and start + limit < len(items) else None

@@ -6,9 +6,8 @@ from litestar import Response, Router, delete, get, post
 from litestar.params import JSONBody
 
 from tinytown.errors import KeyNotFound
-from tinytown.http.endpoints import page_of
 from tinytown.http.idempotency import TheReplies, once
-from tinytown.http.lists import Cursor, KeyPage, Limit, WorkerPage
+from tinytown.http.lists import Cursor, KeyPage, Limit, WorkerPage, page_of
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.key import CreatedKey, Key, NewKey

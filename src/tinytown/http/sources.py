@@ -7,10 +7,9 @@ from typing import Final
 from litestar import Response, Router, delete, get, patch, post
 from litestar.params import JSONBody
 
-from tinytown.http.endpoints import page_of
 from tinytown.http.etags import IfMatch, tagged
 from tinytown.http.idempotency import TheReplies, once
-from tinytown.http.lists import Cursor, HookPage, Limit, SourcePage
+from tinytown.http.lists import Cursor, HookPage, Limit, SourcePage, page_of
 from tinytown.http.parts import Id, TheTown
 from tinytown.http.problems import refusals
 from tinytown.models.hook import StoredHook
