@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from redis import Redis
+from hypothesis.stateful import initialize, precondition, rule
 
 from books import Books
 from delivery_model import Doings, Model, Place
-from servers import RedisServer
+from random_orders import TownInOrders
 from tinytown import ids
 from tinytown.errors import IllegalMove
 from tinytown.models.delivery import DueDelivery
@@ -21,7 +18,7 @@ from tinytown.models.endpoint import CALLBACK_EVENTS, PUSH_EVENTS, EndpointRecor
 from tinytown.models.event import Event
 from tinytown.store import Limits
 from tinytown.store.events import entries
-from towns import TurnedClock, ask, hand, open_town, start
+from towns import ask, hand, start
 
 LEASE = 45_000
 LIMITS = Limits(backlog=40, losses=3, tries=3, replay_batch=3)
@@ -34,32 +31,19 @@ KINDS: tuple[dict[str, Any], ...] = (
 pick = st.integers(0, 7)
 
 
-class DeliveryScene(RuleBasedStateMachine):
+class DeliveryScene(TownInOrders):
     """One town and a few endpoints: what happens there, and what is filed for whom."""
 
-    server: RedisServer
+    limits = LIMITS
 
     def __init__(self) -> None:
         super().__init__()
-        self.server.send("FLUSHALL")
-        self.runner = asyncio.Runner()
-        self.stack = AsyncExitStack()
-        self.clock = TurnedClock()
-        self.clock.turn()
-        self.store = self.do(
-            self.stack.enter_async_context(
-                open_town(self.server.url, clock=self.clock, limits=LIMITS)
-            )
-        )
-        self.client = Redis.from_url(self.server.url, decode_responses=True, protocol=2)
         self.do(self.store.events.ensure_group())
         self.model = Model(LIMITS)
         self.leases: list[DueDelivery] = []
         """Everything ever leased: ghosts speak late."""
         self.version = ""
         self.replays: dict[str, dict[str, Any]] = {}
-        self.counters: dict[str, int] = {}
-        """Those of the town when it was last looked at."""
 
     @property
     def endpoints(self) -> dict[str, Doings]:
@@ -71,20 +55,10 @@ class DeliveryScene(RuleBasedStateMachine):
         """Those of the model."""
         return self.model.deliveries
 
-    def do(self, step: Any) -> Any:
-        """Run one step of the town."""
-
-        async def run() -> Any:
-            return await step
-
-        return self.runner.run(run())
-
     def teardown(self) -> None:
         """Close the town; by then no key may be left over, and the events must tell it all."""
         wrong = Books(self.client, now_ms=self.clock.ms).check()
-        self.client.close()
-        self.do(self.stack.aclose())
-        self.runner.close()
+        super().teardown()
         assert not wrong, "\n".join(wrong)
 
     # -- endpoints -----------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule
 
 from delivery_books import DeliveryBooks
 from delivery_model import Place, delivery_id
 from delivery_scene import LEASE, DeliveryScene, pick
+from random_orders import live_through
 from servers import RedisServer
 from tinytown import ids
 from tinytown.errors import IllegalMove, NotFound
@@ -310,12 +310,4 @@ def ending(leased: DueDelivery, outcome: Any, delay: int, effect: Any, hold: int
 
 @pytest.mark.timeout(600)
 def test_deliveries_survive_whatever_happens(shared_redis: RedisServer) -> None:
-    DeliveryMachine.server = shared_redis
-    thorough = settings().max_examples > 100
-    how = settings(
-        max_examples=300 if thorough else 30,
-        stateful_step_count=50,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(DeliveryMachine, settings=how)
+    live_through(DeliveryMachine, shared_redis, steps=50)

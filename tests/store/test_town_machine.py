@@ -6,29 +6,25 @@ tell must agree with the records. Here come the steps, and what must hold from o
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
-from redis import Redis
 
 from books import Books, reachable_states
+from random_orders import TownInOrders, live_through
 from servers import RedisServer
 from tinytown.errors import TownError
 from tinytown.models import mission, task
 from tinytown.models.task import Claim
-from towns import LEASE_MS, SILENCE_MS, Hand, TurnedClock, ask, open_town, settle, start
+from towns import LEASE_MS, SILENCE_MS, Hand, ask, settle, start
 
 GRAPHS: tuple[dict[str, list[str]], ...] = (
     {},
@@ -48,49 +44,23 @@ def recent(found: list[T], which: int) -> T:
     return found[-1 - which % len(found)]
 
 
-class TownMachine(RuleBasedStateMachine):
+class TownMachine(TownInOrders):
     """One town, a handful of workers, and people who do anything at any time."""
-
-    server: RedisServer
 
     def __init__(self) -> None:
         super().__init__()
-        self.server.send("FLUSHALL")
-        self.runner = asyncio.Runner()
-        self.stack = AsyncExitStack()
-        self.clock = TurnedClock()
-        self.clock.turn()
-        self.store = self.do(
-            self.stack.enter_async_context(open_town(self.server.url, clock=self.clock))
-        )
-        self.client = Redis.from_url(self.server.url, decode_responses=True, protocol=2)
         self.missions: list[str] = []
         self.questions: list[str] = []
         self.hands: list[Hand] = []
         self.claims: list[tuple[Hand, Claim]] = []
         self.before: dict[str, dict[str, str]] = {}
-        self.counters: dict[str, int] = {}
         self.last_rule = ""
-
-    def do(self, step: Any) -> Any:
-        """Run one step of the town."""
-
-        async def run() -> Any:
-            return await step
-
-        return self.runner.run(run())
 
     def attempt(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Run a step that the town may refuse in its own words."""
         with suppress(TownError):
             return self.do(step())
         return None
-
-    def teardown(self) -> None:
-        """Close the town."""
-        self.client.close()
-        self.do(self.stack.aclose())
-        self.runner.close()
 
     # -- what people do ------------------------------------------------------------------------
 
@@ -337,12 +307,4 @@ class TownMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)
 def test_a_town_keeps_its_books_whatever_happens(shared_redis: RedisServer) -> None:
-    TownMachine.server = shared_redis
-    thorough = settings().max_examples > 100
-    how = settings(
-        max_examples=300 if thorough else 30,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(TownMachine, settings=how)
+    live_through(TownMachine, shared_redis, steps=40)

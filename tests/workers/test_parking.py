@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from hands import Workers, ticking, workers
+from hands import Workers
 from tinytown.models.mission import Mission, MissionState
 from tinytown.models.question import Ask, Question
 from tinytown.store import Store
@@ -23,27 +23,13 @@ from tinytown_workers.checkpoint import Checkpoint, Unreadable
 from tinytown_workers.loop import Worker, WorkerRules
 from tinytown_workers.process import Pulse
 from tinytown_workers.session import SessionRules
-from towns import hand, open_town, start, told
+from towns import hand, start, told
 
 ASKS = (
     'echo "attempt $TINYTOWN_ATTEMPT" >> work.txt; '
     'a=$(tt ask "Which?" --option red --option blue) || exit $?; '
     "echo chose $a after $(wc -l < work.txt)"
 )
-
-
-@pytest.fixture
-def crew(redis_url: str, tmp_path: Path) -> Iterator[Workers]:
-    """Lend real workers."""
-    with workers(redis_url, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[Store]:
-    """Lend the town they work in, with its clock ticking."""
-    async with open_town(redis_url) as store, ticking(store):
-        yield store
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hands import Workers, ticking, workers
+from hands import Workers, workers
 from repositories import git, make_origin
 from servers import RedisServer
 from tinytown.models.mission import Mission, MissionState
@@ -18,20 +18,6 @@ from tinytown.store import Store
 from towns import named, open_town, start, states, told
 
 ENDED = {MissionState.COMPLETED, MissionState.FAILED, MissionState.CANCELED}
-
-
-@pytest.fixture
-def crew(redis_url: str, tmp_path: Path) -> Iterator[Workers]:
-    """Lend real workers."""
-    with workers(redis_url, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[Store]:
-    """Lend the town they work in, with its clock ticking."""
-    async with open_town(redis_url) as store, ticking(store):
-        yield store
 
 
 @pytest.fixture
