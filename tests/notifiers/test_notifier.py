@@ -193,15 +193,22 @@ async def test_an_answer_between_claim_and_send_stops_the_push_too(
 
 
 async def test_a_paused_endpoint_gets_nothing_until_it_is_resumed(
-    store: Store, ntfy: NtfyServer, sink: PushSink, eventually: Eventually
+    store: Store, redis: Redis, ntfy: NtfyServer, sink: PushSink, eventually: Eventually
 ) -> None:
     endpoint = await add_endpoint(store, ntfy.endpoint("phone"))
-    ntfy.fault("phone", Fault(status=503))
-    rules = Rules(schedule=Schedule(first_seconds=0.3, cap_seconds=0.3), orphan_seconds=0.3)
-    async with running(notifier_of(store, sink, rules)):
+    ntfy.fault("phone", Fault(status=503), forever=True)
+    schedule = Schedule(first_seconds=0.3, cap_seconds=0.3, attempts=10_000)
+    async with running(notifier_of(store, sink, Rules(schedule=schedule, orphan_seconds=0.3))):
         await (await start_errand(store)).finish()
         await eventually(lambda: ntfy.requests, "an attempt that fails")
         await store.endpoints.move(endpoint, "disable", reason="test")
+        in_flight = store.keys("endpoint_flight", endpoint)
+
+        async def nothing_on_its_way() -> bool:
+            return not await redis.exists(in_flight)
+
+        await eventually(nothing_on_its_way)
+        ntfy.fault("phone")  # from now on it would take one
         await (await start_errand(store)).finish()
         await anyio.sleep(0.6)  # longer than the retry would take
         assert ntfy.published == []
